@@ -1,0 +1,1 @@
+"""A WebSocket server for Python that runs at the speed of the kernel underneath it."""

@@ -1,0 +1,78 @@
+"""Build the C extension modules: ext/fastws/*.pyx, with the plain C of ext/kernels beneath them.
+
+Environment, all optional:
+    FASTWS_BUILD=checked    every Cython check on again, assertions kept
+    FASTWS_BUILD=asan       the same under AddressSanitizer and UndefinedBehaviorSanitizer
+    FASTWS_ANNOTATE=1       leave Cython's annotated HTML beside the generated C
+"""
+
+import glob
+import os
+import platform
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+if not sys.platform.startswith("linux"):
+    sys.exit(f"fastws needs Linux (epoll); this is {platform.system()}")
+
+MODE = os.environ.get("FASTWS_BUILD", "release")
+if MODE not in ("release", "checked", "asan"):
+    sys.exit(f"FASTWS_BUILD is {MODE!r}, expected release, checked or asan")
+
+CFLAGS = ["-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra",
+          # What Cython generates is not ours to fix.
+          "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+LDFLAGS = ["-Wl,-z,relro,-z,now"]
+DEFINES = []
+if MODE == "release":
+    CFLAGS += ["-O3", "-g1", "-fstack-protector-strong", "-fstack-clash-protection",
+               "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+    DEFINES += [("CYTHON_WITHOUT_ASSERTIONS", "1")]
+else:
+    CFLAGS += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG"]
+    if MODE == "asan":
+        CFLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+        LDFLAGS += ["-fsanitize=address,undefined"]
+
+DIRECTIVES = {
+    "language_level": "3str",
+    "binding": False,
+    "embedsignature": True,
+    # On everywhere; a function over raw pointers may turn them off for itself. Without
+    # boundscheck an index into a Python list is unchecked too.
+    "boundscheck": True,
+    "wraparound": True,
+    "initializedcheck": True,
+    "nonecheck": True,
+    "cdivision": False,
+    "freethreading_compatible": False,
+}
+
+KERNELS = sorted(glob.glob("ext/kernels/*.c"))
+HEADERS = sorted(glob.glob("ext/kernels/*.h"))
+
+
+def extension(path: str) -> Extension:
+    name = os.path.splitext(os.path.basename(path))[0]
+    return Extension(
+        f"fastws.{name}",
+        [path, *(KERNELS if name == "_kernels" else [])],
+        include_dirs=["ext/kernels"],
+        depends=HEADERS,
+        define_macros=DEFINES,
+        extra_compile_args=CFLAGS,
+        extra_link_args=LDFLAGS,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(path) for path in sorted(glob.glob("ext/fastws/*.pyx"))],
+        include_path=["ext"],
+        build_dir=f"build/cython-{MODE}",
+        compiler_directives=DIRECTIVES,
+        annotate=bool(os.environ.get("FASTWS_ANNOTATE")),
+    )
+)
