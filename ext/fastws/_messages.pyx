@@ -1,0 +1,199 @@
+"""Data messages: masked bytes to `str` and `bytes`, and back, RFC 6455 5.4, 5.6 and 8.1.
+
+In: the payloads of data frames, in any pieces. Out: one object a message. A message that
+arrives whole becomes its object in one copy; one that does not is gathered in a bytes
+object that grows with what has arrived, never with what was announced.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastws._frames cimport WS_BINARY, WS_TEXT
+from fastws._kernels cimport active, ws_utf8
+
+cdef extern from "Python.h":
+    PyObject *_PyBytes_FromStringAndSize "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
+    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    char *_PyBytes_AS_STRING "PyBytes_AS_STRING"(PyObject *)
+    Py_ssize_t _PyBytes_GET_SIZE "PyBytes_GET_SIZE"(PyObject *)
+    object PyUnicode_New(Py_ssize_t size, unsigned maxchar)
+    void *PyUnicode_DATA(object)
+    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+
+
+# The smallest buffer for an unfinished message, in bytes.
+cdef enum:
+    MIN_BUFFER = 256
+
+
+cdef inline object text_of(const uint8_t *src, size_t size, bint non_ascii):
+    # src holds valid UTF-8.
+    cdef object text
+    if non_ascii:
+        return PyUnicode_DecodeUTF8(<const char *>src, <Py_ssize_t>size, NULL)
+    text = PyUnicode_New(<Py_ssize_t>size, 127)
+    memcpy(PyUnicode_DATA(text), src, size)
+    return text
+
+
+cdef object parse_message(uint8_t opcode, uint8_t *src, size_t size, const uint8_t *key, bint as_bytes,
+                          bint *valid):
+    cdef ws_utf8 utf8
+    cdef object data
+    valid[0] = True
+    if opcode == WS_BINARY:
+        data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+        active.unmask(<uint8_t *>PyBytes_AS_STRING(data), src, size, key, 0)
+        return data
+    utf8.dfa = utf8.non_ascii = 0
+    if as_bytes:
+        data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+        if (active.unmask_validate(&utf8, <uint8_t *>PyBytes_AS_STRING(data), src, size, key, 0) == size
+                and utf8.dfa == 0):
+            return data
+    elif active.unmask_validate(&utf8, src, src, size, key, 0) == size and utf8.dfa == 0:
+        return text_of(src, size, utf8.non_ascii)
+    valid[0] = False
+    return None
+
+
+cdef int reserve(Message *message, size_t wanted, uint64_t frame_end, bint last) except -1:
+    """
+    Make room for `wanted` more bytes.
+
+    The buffer doubles, so that appending is linear however small the pieces, and a peer that
+    announces much and sends little holds at most twice what it sent. The last frame's end is
+    the message's, so there the buffer becomes no larger than that.
+    """
+    cdef uint64_t need = message.size + wanted
+    cdef uint64_t room
+    if message.buffer == NULL:
+        room = need if need > MIN_BUFFER else MIN_BUFFER
+    else:
+        if <uint64_t>_PyBytes_GET_SIZE(message.buffer) >= need:
+            return 0
+        room = 2 * need
+    if last and room > frame_end:
+        room = frame_end
+    if message.buffer == NULL:
+        message.buffer = _PyBytes_FromStringAndSize(NULL, <Py_ssize_t>room)
+        if message.buffer == NULL:
+            raise MemoryError(f"no memory for a message of {room} bytes")
+    else:
+        try:
+            _PyBytes_Resize(&message.buffer, <Py_ssize_t>room)
+        except MemoryError:
+            # _PyBytes_Resize has freed the buffer.
+            message.buffer = NULL
+            message.size = 0
+            raise
+    return 0
+
+
+cdef int message_append(Message *message, const uint8_t *src, size_t size, const uint8_t *key, unsigned phase,
+                        uint64_t frame_end, bint last) except -1:
+    cdef uint8_t *tail
+    if size == 0:
+        return 0
+    reserve(message, size, frame_end, last)
+    tail = <uint8_t *>_PyBytes_AS_STRING(message.buffer) + message.size
+    message.size += size
+    if message.opcode == WS_BINARY:
+        active.unmask(tail, src, size, key, phase)
+    elif active.unmask_validate(&message.utf8, tail, src, size, key, phase) != size:
+        return INVALID_TEXT
+    return 0
+
+
+cdef uint8_t *message_tail(Message *message, size_t wanted, uint64_t frame_end, bint last,
+                           size_t *room) except NULL:
+    cdef size_t free
+    reserve(message, 1, frame_end, last)
+    free = <size_t>_PyBytes_GET_SIZE(message.buffer) - message.size
+    room[0] = wanted if wanted < free else free
+    return <uint8_t *>_PyBytes_AS_STRING(message.buffer) + message.size
+
+
+cdef int message_received(Message *message, size_t size, const uint8_t *key, unsigned phase) noexcept:
+    cdef uint8_t *tail = <uint8_t *>_PyBytes_AS_STRING(message.buffer) + message.size
+    message.size += size
+    if message.opcode == WS_BINARY:
+        active.unmask(tail, tail, size, key, phase)
+    elif active.unmask_validate(&message.utf8, tail, tail, size, key, phase) != size:
+        return INVALID_TEXT
+    return 0
+
+
+cdef object message_finish(Message *message, bint as_bytes, bint *valid):
+    cdef object data
+    cdef bint text = message.opcode == WS_TEXT
+    valid[0] = not text or message.utf8.dfa == 0
+    if not valid[0]:
+        message_drop(message)
+        return None
+    if message.buffer == NULL:
+        message_drop(message)
+        return "" if text and not as_bytes else b""
+    if text and not as_bytes:
+        try:
+            return text_of(<const uint8_t *>_PyBytes_AS_STRING(message.buffer), message.size,
+                           message.utf8.non_ascii)
+        finally:
+            message_drop(message)
+    if <size_t>_PyBytes_GET_SIZE(message.buffer) != message.size:
+        try:
+            _PyBytes_Resize(&message.buffer, <Py_ssize_t>message.size)
+        except MemoryError:
+            message.buffer = NULL
+            message_drop(message)
+            raise
+    data = <object>message.buffer  # a second reference; message_drop gives up the first
+    message_drop(message)
+    return data
+
+
+cdef void message_drop(Message *message) noexcept:
+    Py_XDECREF(message.buffer)
+    memset(message, 0, sizeof(Message))
+
+
+cdef object encode_message(object message, object text, Payload *payload):
+    cdef Py_ssize_t size
+    cdef ws_utf8 utf8
+    cdef object data
+    if isinstance(message, str):
+        payload.data = <const uint8_t *>PyUnicode_AsUTF8AndSize(message, &size)
+        payload.size = <size_t>size
+        payload.opcode = WS_TEXT if text is None or text else WS_BINARY
+        return message
+    data = message if isinstance(message, bytes) else snapshot(message)
+    payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
+    payload.size = <size_t>PyBytes_GET_SIZE(data)
+    payload.opcode = WS_BINARY
+    if text:
+        payload.opcode = WS_TEXT
+        utf8.dfa = utf8.non_ascii = 0
+        if active.validate(&utf8, payload.data, payload.size) != payload.size or utf8.dfa != 0:
+            data.decode()  # raises, and says where
+    return data
+
+
+cdef bytes snapshot(object message):
+    # The caller may change its buffer once send() has returned, so the bytes are copied.
+    cdef Py_buffer view
+    if not PyObject_CheckBuffer(message):
+        raise TypeError(f"message is {type(message).__name__}, expected str, bytes or another buffer")
+    try:
+        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+    except BufferError as error:
+        raise TypeError(f"message is a {type(message).__name__} whose bytes are not contiguous") from error
+    try:
+        return PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)

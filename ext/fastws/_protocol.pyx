@@ -1,0 +1,445 @@
+"""The WebSocket protocol without I/O: bytes in, events out; RFC 6455 5 to 8, server side.
+
+In: the bytes of a peer, in any pieces, after the opening handshake. Out: messages, pings,
+pongs and the closing handshake, as calls of methods that a subclass overrides, and encoded
+frames, as calls of `write`. Any split of a stream gives the same calls.
+
+Theory of operation. `receive` runs a loop over frames. A frame that lies whole in the input,
+which is nearly every one, goes straight from there to its object. Anything unfinished is kept:
+a header in `header`, a control payload in `control`, a message in `message`. Three things end
+the loop before the input does: `held` (the consumer takes no more; what was not consumed is fed
+again later), `failed` and `close_arrived` (the rest is discarded).
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastws._frames cimport (
+    WS_BINARY, WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT,
+    encode_close, header_error, ws_close_code_valid, ws_header_decode, ws_header_encode,
+)
+from fastws._kernels cimport active, ws_utf8
+from fastws._messages cimport (
+    INVALID_TEXT, Payload, encode_message, message_append, message_drop, message_finish,
+    message_received, message_tail, parse_message,
+)
+
+
+cdef enum:
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    NO_STATUS = 1005
+    INVALID_DATA = 1007
+    TOO_BIG = 1009
+
+    # A message may have this many fragments, and one more for each so many bytes of payload:
+    # many times what senders do (64-byte fragments pass), far from what would keep us busy.
+    FRAGMENTS_FREE = 4096
+    BYTES_PER_FRAGMENT = 32
+
+    # From here on the rest of a payload is received where it will stay.
+    DIRECT_MIN = 16 * 1024
+
+cdef uint64_t NO_LIMIT = <uint64_t>-1
+
+
+cdef class Protocol:
+    def __cinit__(self):
+        self.max_size = NO_LIMIT
+        self.message.buffer = NULL
+        self.control = NULL
+
+    def __dealloc__(self):
+        message_drop(&self.message)
+        PyMem_Free(self.control)
+
+    @cython.nonecheck(False)
+    cdef Py_ssize_t receive(self, uint8_t *data, Py_ssize_t size) except -1:
+        """
+        Parse `data` and hand on everything that it completes.
+
+        `data` is borrowed until return, and unmasked in place.
+
+        Returns: bytes consumed. Fewer than `size` only when the consumer holds: feed the rest
+            again, first, once it no longer does.
+        Raises: MemoryError; what a peer does wrong fails the connection instead.
+        Cost: O(size); copies nothing but payloads, once.
+        """
+        cdef uint8_t *p = data
+        cdef uint8_t *end = data + size
+        cdef int used
+        cdef size_t take
+        while True:
+            if self.failed or self.close_arrived:
+                return size
+            if self.held:
+                return p - data
+            if not self.in_frame:
+                if self.header_size == 0:
+                    used = ws_header_decode(p, <size_t>(end - p), 0, 1, &self.frame)
+                    if used == 0:
+                        # p .. end is shorter than a header
+                        memcpy(self.header, p, <size_t>(end - p))
+                        self.header_size = <uint8_t>(end - p)
+                        return size
+                    p += used
+                else:
+                    take = min(<size_t>(end - p), <size_t>(WS_HEADER_MAX - self.header_size))
+                    memcpy(self.header + self.header_size, p, take)
+                    used = ws_header_decode(self.header, self.header_size + take, 0, 1, &self.frame)
+                    if used == 0:
+                        self.header_size += <uint8_t>take
+                        return size
+                    if used > 0:
+                        p += used - self.header_size
+                    self.header_size = 0
+                if used < 0:
+                    self.fail(PROTOCOL_ERROR, header_error(used))
+                    continue
+                self.begin_frame()
+                if self.failed:
+                    continue
+            if self.remaining and p == end:
+                return size
+            p += self.take_payload(p, <size_t>(end - p))
+
+    cdef int begin_frame(self) except -1:
+        """Judge the header in `frame` against the message that it belongs to, RFC 6455 5.4."""
+        cdef uint64_t length = self.frame.length
+        cdef uint8_t opcode = self.frame.opcode
+        cdef uint64_t have = self.message.size
+        self.in_frame = True
+        self.remaining = length
+        if opcode & 8:
+            return 0
+        if opcode == WS_CONT:
+            if self.message.opcode == 0:
+                return self.fail(PROTOCOL_ERROR, "a continuation frame continues no message")
+        else:
+            if self.message.opcode != 0:
+                return self.fail(PROTOCOL_ERROR, "a new message begins inside a fragmented one")
+            self.message.opcode = opcode
+        if self.close_queued:
+            return 0  # it will be passed over
+        # have <= max_size always, so that this cannot wrap.
+        if length > self.max_size - have:
+            return self.fail(TOO_BIG, f"message is {have + length} bytes, limit is {self.max_size}")
+        self.message.fragments += 1
+        if self.message.fragments > FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT:
+            return self.fail(TOO_BIG, f"message is in {self.message.fragments} fragments of {have} bytes in all")
+        return 0
+
+    @cython.nonecheck(False)
+    cdef Py_ssize_t take_payload(self, uint8_t *data, size_t available) except -1:
+        """Take what there is of the current frame's payload. Returns: bytes taken."""
+        cdef size_t size = available if available < self.remaining else <size_t>self.remaining
+        cdef uint8_t opcode = self.frame.opcode
+        cdef unsigned phase
+        cdef uint64_t frame_end
+        cdef object message
+        cdef bint valid
+        if opcode & 8:
+            self.take_control(data, size)
+            return <Py_ssize_t>size
+        if self.close_queued:
+            # RFC 6455 5.5.1 lets us ignore data after our own Close; its bytes still have to
+            # be passed over to find the peer's.
+            self.remaining -= size
+            if self.remaining == 0:
+                self.in_frame = False
+                if self.frame.fin:
+                    message_drop(&self.message)
+            return <Py_ssize_t>size
+        if self.frame.fin and self.message.fragments == 1 and size == self.frame.length:
+            # The whole message is here.
+            self.in_frame = False
+            self.remaining = 0
+            self.message.opcode = 0
+            self.message.fragments = 0
+            self.last_opcode = opcode
+            message = parse_message(opcode, data, size, self.frame.key, self.text_as_bytes, &valid)
+            if not valid:
+                self.fail(INVALID_DATA, "text is not valid UTF-8")
+            else:
+                self.on_message(message)
+            return <Py_ssize_t>size
+        phase = <unsigned>(self.frame.length - self.remaining) & 3
+        frame_end = self.message.size + self.remaining
+        if message_append(&self.message, data, size, self.frame.key, phase, frame_end,
+                          self.frame.fin) == INVALID_TEXT:
+            self.fail(INVALID_DATA, "text is not valid UTF-8")
+            return <Py_ssize_t>size
+        self.remaining -= size
+        if self.remaining == 0:
+            self.end_message()
+        return <Py_ssize_t>size
+
+    cdef int end_message(self) except -1:
+        """The current data frame is complete; the message is when it was the last."""
+        cdef object message
+        cdef bint valid
+        self.in_frame = False
+        if not self.frame.fin:
+            return 0
+        self.last_opcode = self.message.opcode
+        message = message_finish(&self.message, self.text_as_bytes, &valid)
+        if not valid:
+            return self.fail(INVALID_DATA, "text ends inside a code point")
+        return self.on_message(message)
+
+    cdef uint8_t *direct_buffer(self, size_t *room) except? NULL:
+        """
+        Tell where the next bytes from the peer may be received without a copy.
+
+        Returns: NULL unless a large payload is under way; else `room[0]` bytes to fill, of which
+            `direct_received` takes any number.
+        """
+        if (not self.in_frame or self.remaining < DIRECT_MIN or self.frame.opcode & 8 or self.held
+                or self.failed or self.close_arrived or self.close_queued):
+            return NULL
+        return message_tail(&self.message, <size_t>self.remaining, self.message.size + self.remaining,
+                            self.frame.fin, room)
+
+    cdef int direct_received(self, size_t size) except -1:
+        """Take `size` bytes that were received into `direct_buffer`."""
+        cdef unsigned phase = <unsigned>(self.frame.length - self.remaining) & 3
+        if message_received(&self.message, size, self.frame.key, phase) == INVALID_TEXT:
+            return self.fail(INVALID_DATA, "text is not valid UTF-8")
+        self.remaining -= size
+        if self.remaining == 0:
+            self.end_message()
+        return 0
+
+    cdef int take_control(self, uint8_t *data, size_t size) except -1:
+        cdef uint8_t *payload = data
+        cdef size_t have = <size_t>(self.frame.length - self.remaining)
+        if size < self.frame.length:
+            # It arrives in pieces.
+            if self.control == NULL:
+                self.control = <uint8_t *>PyMem_Malloc(WS_CONTROL_MAX)
+                if self.control == NULL:
+                    raise MemoryError
+            payload = self.control
+            # have + size <= frame.length <= 125, ws_header_decode saw to that
+            active.unmask(payload + have, data, size, self.frame.key, <unsigned>have & 3)
+        else:
+            active.unmask(data, data, size, self.frame.key, 0)
+        self.remaining -= size
+        if self.remaining:
+            return 0
+        self.in_frame = False
+        try:
+            self.end_control(payload, <size_t>self.frame.length)
+        finally:
+            if self.control != NULL:
+                PyMem_Free(self.control)
+                self.control = NULL
+        return 0
+
+    cdef int end_control(self, const uint8_t *payload, size_t size) except -1:
+        cdef bytes data
+        if self.frame.opcode == WS_CLOSE:
+            return self.end_close(payload, size)
+        data = PyBytes_FromStringAndSize(<const char *>payload, <Py_ssize_t>size)
+        if self.frame.opcode == WS_PONG:
+            return self.on_pong(data)
+        # RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in
+        # response, unless it already received a Close frame." Our own Close is no reason not to.
+        self.send_frame(WS_PONG, payload, size, NULL)
+        return self.on_ping(data)
+
+    cdef int end_close(self, const uint8_t *payload, size_t size) except -1:
+        cdef unsigned code = NO_STATUS
+        cdef str reason = ""
+        cdef ws_utf8 utf8
+        if size == 1:
+            return self.fail(PROTOCOL_ERROR, "a Close frame's payload is 1 byte")
+        if size:
+            code = payload[0] << 8 | payload[1]
+            if not ws_close_code_valid(code):
+                return self.fail(PROTOCOL_ERROR, f"close code is {code}, which must not be sent")
+            utf8.dfa = utf8.non_ascii = 0
+            if active.validate(&utf8, payload + 2, size - 2) != size - 2 or utf8.dfa != 0:
+                return self.fail(INVALID_DATA, "a close reason is not valid UTF-8")
+            reason = payload[2:size].decode()
+        self.close_arrived = True
+        self.close_received = (int(code), reason)
+        message_drop(&self.message)
+        if not self.close_queued:
+            # RFC 6455 5.5.1: "the endpoint typically echos the status code it received."
+            self.peer_closed_first = True
+            self.close_queued = True
+            self.close_sent = self.close_received
+            self.send_frame(WS_CLOSE, payload, size, NULL)
+        return self.stop()
+
+    cdef int send_frame(self, uint8_t opcode, const uint8_t *data, size_t size, PyObject *owner) except -1:
+        cdef uint8_t[WS_HEADER_MAX] header
+        cdef unsigned header_size = ws_header_encode(header, 0x80 | opcode, size)
+        return self.write(header, header_size, data, size, owner)
+
+    cdef int send_close(self, code, str reason) except -1:
+        """
+        Begin the closing handshake, unless it has begun.
+
+        Args:
+            code: None sends an empty Close frame.
+        Raises: ValueError for what a Close frame must not carry; then nothing is sent.
+        """
+        cdef bytes payload = b"" if code is None else encode_close(code, reason)
+        if self.close_queued:
+            return 0
+        self.close_queued = True
+        self.close_sent = (NO_STATUS, "") if code is None else (int(code), reason)
+        message_drop_keep(self)
+        return self.send_frame(WS_CLOSE, payload, <size_t>len(payload), <PyObject *>payload)
+
+    cdef int fail(self, int code, str reason) except -1:
+        """Send Close(`code`), unless one was sent, and parse nothing more."""
+        if self.failed:
+            return 0
+        self.failed = True
+        message_drop(&self.message)
+        if not self.close_arrived:
+            self.send_close(code, reason)
+        return self.stop()
+
+    cdef int stop(self) except -1:
+        """The connection was failed, or the peer has closed it: nothing more will come."""
+        return 0
+
+    cdef int on_message(self, object message) except -1:
+        return 0
+
+    cdef int on_ping(self, bytes payload) except -1:
+        return 0
+
+    cdef int on_pong(self, bytes payload) except -1:
+        return 0
+
+    cdef int write(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
+                   PyObject *owner) except -1:
+        return 0
+
+
+cdef int message_drop_keep(Protocol self) except -1:
+    # After our Close the peer may still finish a fragmented message, which is passed over;
+    # that one is under way stays known, for the rules of 5.4.
+    cdef uint8_t opcode = self.message.opcode
+    cdef uint32_t fragments = self.message.fragments
+    message_drop(&self.message)
+    self.message.opcode = opcode
+    self.message.fragments = fragments
+    return 0
+
+
+cdef class Recorder(Protocol):
+    """
+    The protocol with its events in a list: for tests, tools and micro-benchmarks.
+
+    Args:
+        max_size: of a message, in bytes; None is no limit.
+        text_as: "str" or "bytes", how text is delivered.
+        hold_after_message: stop taking after each message, until `release`.
+        on_event: called with each event as it happens; may call the methods of this object.
+
+    `events` holds ("message", object), ("ping", bytes), ("pong", bytes), ("close", code, reason)
+    and ("fail", code, reason).
+    """
+
+    def __init__(self, *, max_size=None, text_as="str", hold_after_message=False, on_event=None):
+        if max_size is not None:
+            self.max_size = max_size
+        self.text_as_bytes = text_as == "bytes"
+        self.hold_after_message = hold_after_message
+        self.on_event = on_event
+        self.events = []
+        self.output = bytearray()
+
+    cdef object record(self, tuple event):
+        self.events.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
+
+    cdef int on_message(self, object message) except -1:
+        if self.hold_after_message:
+            self.held = True
+        self.record(("message", message))
+        return 0
+
+    cdef int on_ping(self, bytes payload) except -1:
+        self.record(("ping", payload))
+        return 0
+
+    cdef int on_pong(self, bytes payload) except -1:
+        self.record(("pong", payload))
+        return 0
+
+    cdef int stop(self) except -1:
+        if self.failed:
+            self.record(("fail", *self.close_sent))
+        else:
+            self.record(("close", *self.close_received))
+        return 0
+
+    cdef int write(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
+                   PyObject *owner) except -1:
+        self.output += header[:header_size]
+        self.output += data[:size]
+        return 0
+
+    def receive_data(self, data):
+        """Parse `data`, bytes from the peer. Returns: bytes consumed."""
+        cdef bytearray copy = bytearray(data)
+        return self.receive(<uint8_t *><char *>copy, len(copy))
+
+    def receive_direct(self, data):
+        """
+        Offer `data` to the buffer of a large payload under way.
+
+        Returns: bytes taken; 0 when there is no such payload.
+        """
+        cdef size_t room
+        cdef bytes piece
+        cdef uint8_t *tail = self.direct_buffer(&room)
+        if tail == NULL:
+            return 0
+        piece = bytes(data[:room])
+        memcpy(tail, <const char *>piece, <size_t>len(piece))
+        self.direct_received(<size_t>len(piece))
+        return len(piece)
+
+    def release(self):
+        """Take messages again."""
+        self.held = False
+
+    def send(self, message, *, text=None):
+        """Send a message: str, bytes or another contiguous buffer; `text` overrides its kind."""
+        cdef Payload payload
+        cdef object owner = encode_message(message, text, &payload)
+        self.send_frame(payload.opcode, payload.data, payload.size, <PyObject *>owner)
+
+    def ping(self, bytes payload=b""):
+        """Send a Ping of at most 125 bytes."""
+        if len(payload) > WS_CONTROL_MAX:
+            raise ValueError(f"ping payload is {len(payload)} bytes, limit is {WS_CONTROL_MAX}")
+        self.send_frame(WS_PING, payload, <size_t>len(payload), <PyObject *>payload)
+
+    def close(self, code=1000, str reason=""):
+        """Begin the closing handshake; `code` None sends an empty Close frame."""
+        self.send_close(code, reason)
+
+    def data_to_send(self):
+        """Take the bytes that were queued."""
+        data = bytes(self.output)
+        self.output.clear()
+        return data
+
+    @property
+    def retained(self):
+        """Bytes of an unfinished message that are kept."""
+        return self.message.size

@@ -1,0 +1,555 @@
+"""Serving: listening sockets, connections and their end.
+
+In: a handler and where to listen. Out: a running `Server`, on the reactor of the running loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from fastws._connection import Connection, Settings
+from fastws._kernels import kernels
+from fastws._reactor import reactor_of
+from fastws.handler import EVENTS, handler_source
+from fastws.handshake import SERVER_HEADER, Policy
+from fastws.opening import negotiator
+
+if TYPE_CHECKING:
+    from fastws.http11 import Request, Response
+
+Hook = Callable[..., Any]
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+# Descriptors kept back from connections: files, databases, listening sockets.
+SPARE_DESCRIPTORS = 256
+
+
+def default_max_connections() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return 2**31
+    return max(limit - SPARE_DESCRIPTORS, limit // 2)
+
+
+def number(name: str, value: float | None, minimum: float = 0) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum):
+        raise ValueError(f"{name} is {value!r}, allowed are {minimum} and more, and None for no limit")
+
+
+class Server:
+    """
+    A running server, as `serve` gives it. `async with` closes it at the end.
+
+    Attributes:
+        sockets: the listening sockets.
+        handlers: what `serve` was given is called for each connection.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, logger: Logger, close_timeout: float | None) -> None:
+        self._loop = loop
+        self._logger = logger
+        self._close_timeout = close_timeout
+        self._settings: Settings
+        self._reactor = reactor_of(loop)
+        self._listeners: list[Any] = []
+        self._own_sockets: list[socket.socket] = []
+        self._unix_path: str | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._closed = loop.create_future()
+        self._idle: asyncio.Future[None] | None = None
+
+    # ---------------------------------------------------------------- facts
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The sockets that the server listens on; none once it is closed."""
+        return tuple(listener.sock for listener in self._listeners)
+
+    @property
+    def connections(self) -> set[Connection]:
+        """The connections that are open, or closing, as a new set."""
+        return set(self._reactor.connections_of(self))
+
+    @property
+    def logger(self) -> Logger:
+        """The logger of the server and its connections."""
+        return self._logger
+
+    def is_serving(self) -> bool:
+        """Tell whether new connections are accepted."""
+        return bool(self._listeners)
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop that the server belongs to."""
+        return self._loop
+
+    # ---------------------------------------------------------------- life
+
+    def _start(self, settings: Settings, sockets: Sequence[socket.socket], own: bool) -> None:
+        self._settings = settings
+        self._reactor.hold()
+        self._own_sockets = list(sockets) if own else []
+        for sock in sockets:
+            self._listeners.append(self._reactor.listen(sock, settings))
+
+    def _on_idle(self) -> None:
+        # A connection or a task of ours has ended.
+        if self._idle is not None and not self._idle.done() and self._is_idle():
+            self._idle.set_result(None)
+
+    def _is_idle(self) -> bool:
+        settings = self._settings
+        return not (settings.open_count or settings.opening_count or settings.tasks)
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            self._reactor.remove_listener(listener)
+        self._listeners.clear()
+        for sock in self._own_sockets:
+            sock.close()
+        self._own_sockets.clear()
+        if self._unix_path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._unix_path)
+            self._unix_path = None
+
+    def close(self, close_connections: bool = True, *, code: int = 1001, reason: str = "") -> None:
+        """
+        Stop accepting, and close every connection with `code`, RFC 6455 7.4.1.
+
+        Connections that do not complete the closing handshake within `close_timeout` are dropped,
+        and callbacks that still run are cancelled. `wait_closed` tells when all is over.
+
+        Args:
+            close_connections: False leaves the open ones to end by themselves.
+        """
+        if self._closing is None:
+            self._stop_listening()
+            self._closing = self._loop.create_task(self._close(close_connections, code, reason))
+
+    async def _close(self, close_connections: bool, code: int, reason: str) -> None:
+        try:
+            if close_connections:
+                for count, connection in enumerate(self._reactor.descriptors_of(self)):
+                    connection.shut_down(code, reason)
+                    if count % 256 == 255:
+                        await asyncio.sleep(0)
+            if not await self._wait_idle(self._close_timeout if close_connections else None):
+                self.abort()
+                for task in list(self._settings.tasks):
+                    task.cancel()
+                if not await self._wait_idle(1.0):
+                    self._logger.warning("%d callbacks ignore their cancellation", len(self._settings.tasks))
+        finally:
+            self._reactor.release()
+            if not self._closed.done():
+                self._closed.set_result(None)
+
+    async def _wait_idle(self, timeout: float | None) -> bool:
+        if self._is_idle():
+            return True
+        self._idle = self._loop.create_future()
+        try:
+            await asyncio.wait_for(self._idle, timeout)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        finally:
+            self._idle = None
+        return True
+
+    def abort(self) -> None:
+        """Drop every connection now, without a closing handshake."""
+        for connection in self._reactor.descriptors_of(self):
+            connection.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server was closed, and every connection and callback has ended."""
+        await asyncio.shield(self._closed)
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed; when cancelled, close it."""
+        try:
+            await asyncio.shield(self._closed)
+        except asyncio.CancelledError:
+            self.close()
+            await self.wait_closed()
+            raise
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+
+class serve:
+    """
+    Serve WebSocket connections: `async with serve(...) as server`, or `server = await serve(...)`.
+
+    Args:
+        handler: a class (an instance per connection), an object with callbacks (shared), or a
+            factory; see `Handler`. Or give functions: on_open, on_message, on_close, on_ping,
+            on_pong, on_drain, on_error, each called with the connection first.
+        host: a name or address, or several; None is every interface. Names may stand for several
+            addresses, IPv4 and IPv6: the server listens on all.
+        port: a TCP port; 0 picks a free one, see `Server.sockets`.
+        unix: listen on this path instead.
+        sock: listen on this socket, or these, instead; bound, and left open at the end.
+        origins: the Origin values that are allowed: strings, compiled patterns that match the
+            whole value, and None for a request without one. None: every origin.
+        subprotocols: those that the server speaks, best first.
+        select_subprotocol: called with the connection and the offered subprotocols; returns one
+            of them or None. Instead of the first of `subprotocols` that is offered.
+        compression: None; compression is not available yet.
+        process_request: called with the connection and the `Request`; returns a `Response` to
+            answer with that and close, None to go on. May be `async def`. Gets every valid HTTP
+            request: the place for health checks, pages and authentication.
+        process_response: called with the connection, the `Request` and the `Response` that will
+            be sent; may return another one. May be `async def`.
+        server_header: the Server field's value; None leaves it out.
+        text_as: "str", or "bytes" to get text as validated UTF-8.
+        open_timeout: seconds for the opening handshake, default 10.
+        ping_interval: seconds between keepalive Pings, default 20.
+        ping_timeout: seconds without any byte from the peer after a Ping until it is dropped, default 20.
+        close_timeout: seconds for the closing handshake, default 10.
+        max_size: bytes of payload of an incoming message, default 1 MiB.
+        write_limit: bytes waiting for a peer over which `await ws.send()` waits, default 64 KiB.
+        write_cap: bytes waiting for a peer over which it is dropped, default 4 MiB.
+        max_connections: open connections; more get 503. Default: the descriptor limit less 256.
+        max_opening: opening handshakes under way; more get 503. Default: a quarter of
+            max_connections, at least 256.
+        backlog: of the listening sockets, default 4096.
+        reuse_port: let other processes listen on the same port.
+        logger: default `logging.getLogger("fastws.server")`.
+
+    None switches a limit or timeout off.
+
+    Raises: OSError when an address cannot be used; ValueError and TypeError for bad arguments.
+    """
+
+    def __init__(
+        self,
+        handler: object = None,
+        host: str | Sequence[str] | None = None,
+        port: int | None = None,
+        *,
+        on_open: Hook | None = None,
+        on_message: Hook | None = None,
+        on_close: Hook | None = None,
+        on_ping: Hook | None = None,
+        on_pong: Hook | None = None,
+        on_drain: Hook | None = None,
+        on_error: Hook | None = None,
+        unix: str | os.PathLike[str] | None = None,
+        sock: socket.socket | Iterable[socket.socket] | None = None,
+        origins: Sequence[Any] | None = None,
+        subprotocols: Sequence[str] | None = None,
+        select_subprotocol: Callable[[Connection, Sequence[str]], str | None] | None = None,
+        compression: None = None,
+        process_request: Callable[[Connection, Request], Awaitable[Response | None] | Response | None] | None = None,
+        process_response: Callable[[Connection, Request, Response], Awaitable[Response | None] | Response | None]
+        | None = None,
+        server_header: str | None = SERVER_HEADER,
+        text_as: str = "str",
+        open_timeout: float | None = 10,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        max_size: int | None = 2**20,
+        write_limit: int | None = 64 * 1024,
+        write_cap: int | None = 4 * 1024 * 1024,
+        max_connections: int | None = None,
+        max_opening: int | None = None,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+        logger: Logger | None = None,
+    ) -> None:
+        if compression is not None:
+            raise ValueError(f"compression is {compression!r}, only None is available")
+        if text_as not in ("str", "bytes"):
+            raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
+        functions = dict(
+            zip(EVENTS, (on_open, on_message, on_close, on_ping, on_pong, on_drain, on_error), strict=True)
+        )
+        self._make_handler = handler_source(handler, {k: v for k, v in functions.items() if v is not None})
+        for name, value in (("open_timeout", open_timeout), ("ping_interval", ping_interval),
+                            ("ping_timeout", ping_timeout), ("close_timeout", close_timeout),
+                            ("max_size", max_size), ("write_limit", write_limit), ("write_cap", write_cap)):
+            number(name, value)
+        number("max_connections", max_connections, 1)
+        number("max_opening", max_opening, 1)
+        if sum((unix is not None, sock is not None, host is not None or port is not None)) > 1:
+            raise ValueError("give one of host and port, unix, and sock")
+        self._policy = Policy(
+            origins=origins,
+            subprotocols=subprotocols,
+            select_subprotocol=select_subprotocol,
+            server_header=server_header,
+            needs_request=process_request is not None or process_response is not None,
+        )
+        if max_connections is None:
+            max_connections = default_max_connections()
+        if max_opening is None:
+            max_opening = max(max_connections // 4, 256)
+        self._options: dict[str, Any] = {
+            "policy": self._policy,
+            "make_handler": self._make_handler,
+            "negotiate": negotiator(process_request, process_response),
+            "logger": logger or logging.getLogger("fastws.server"),
+            "max_size": max_size,
+            "text_as": text_as,
+            "write_limit": write_limit,
+            "write_cap": write_cap,
+            "open_timeout": open_timeout,
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+            "close_timeout": close_timeout,
+            "max_connections": max_connections,
+            "max_opening": max_opening,
+        }
+        self._where = (host, port, unix, sock)
+        self._backlog = backlog
+        self._reuse_port = reuse_port
+        self._server: Server | None = None
+
+    async def _serve(self) -> Server:
+        loop = asyncio.get_running_loop()
+        sockets, own = await self._listen(loop)
+        try:
+            server = Server(loop, self._options["logger"], self._options["close_timeout"])
+            settings = Settings(server=server, on_idle=server._on_idle, **self._options)
+            server._start(settings, sockets, own)
+        except BaseException:
+            if own:
+                for sock in sockets:
+                    sock.close()
+            raise
+        if self._where[2] is not None:
+            server._unix_path = os.fspath(self._where[2])
+        self._server = server
+        return server
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop) -> tuple[list[socket.socket], bool]:
+        host, port, unix, sock = self._where
+        if sock is not None:
+            given = [sock] if isinstance(sock, socket.socket) else list(sock)
+            for one in given:
+                one.listen(self._backlog)
+            return given, False
+        if unix is not None:
+            return [listen_unix(os.fspath(unix), self._backlog)], True
+        hosts = [host] if host is None or isinstance(host, str) else list(host)
+        found: dict[tuple[Any, ...], None] = {}
+        for name in hosts:
+            for family, kind, proto, _, address in await loop.getaddrinfo(
+                name or None, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                found[(family, kind, proto, address)] = None
+        sockets: list[socket.socket] = []
+        try:
+            for family, kind, proto, address in found:
+                # "localhost" stands for an IPv4 and an IPv6 address: port 0 is the same for both.
+                if port in (0, None) and sockets:
+                    address = (address[0], sockets[0].getsockname()[1], *address[2:])
+                one = listen_tcp(family, kind, proto, address, self._backlog, self._reuse_port)
+                if one is not None:
+                    sockets.append(one)
+        except OSError:
+            for one in sockets:
+                one.close()
+            raise
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be used")
+        return sockets, True
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._serve().__await__()
+
+    async def __aenter__(self) -> Server:
+        return await self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+
+def listen_tcp(
+    family: int, kind: int, proto: int, address: tuple[Any, ...], backlog: int, reuse_port: bool
+) -> socket.socket | None:
+    """Return a listening socket; None when the system has no such address family."""
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL:
+                sock.close()
+                return None
+            raise OSError(error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from None
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_unix(path: str, backlog: int) -> socket.socket:
+    """Return a socket that listens on `path`; a stale socket file there is replaced, nothing else."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not is_stale(path):
+                raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
+            os.unlink(path)
+            sock.bind(path)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def is_stale(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def unix_serve(handler: object = None, path: str | os.PathLike[str] | None = None, **options: Any) -> serve:
+    """Serve on a Unix socket at `path`; takes what `serve` takes but host and port."""
+    return serve(handler, unix=path, **options)
+
+
+Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
+
+
+def run(
+    handler: object = None,
+    host: str | Sequence[str] | None = "127.0.0.1",
+    port: int | None = 8765,
+    *,
+    lifespan: Lifespan | None = None,
+    ready: Callable[[Server], object] | None = None,
+    **options: Any,
+) -> None:
+    """
+    Serve until SIGINT or SIGTERM, on uvloop. Blocks.
+
+    The first signal closes every connection with 1001, within `close_timeout`; a second one drops
+    them at once.
+
+    Args:
+        handler, host, port, options: as for `serve`.
+        lifespan: called with the server; an async context manager around its life, where a
+            producer starts and stops.
+        ready: called with the server when it accepts connections.
+
+    Raises: OSError when an address cannot be used.
+    """
+    import uvloop
+
+    if options.get("unix") is not None or options.get("sock") is not None:
+        host = port = None
+    main = _run(serve(handler, host, port, **options), lifespan, ready)
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+        return
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main)
+    finally:
+        try:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Server], object] | None) -> None:
+    loop = asyncio.get_running_loop()
+    server = await serving
+    signals = 0
+
+    def stop() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            server.close()
+        else:
+            server.abort()
+            for task in list(server._settings.tasks):
+                task.cancel()
+
+    for number_ in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number_, stop)
+    try:
+        async with lifespan(server) if lifespan is not None else _nothing():
+            if ready is not None:
+                ready(server)
+            await server.wait_closed()
+    finally:
+        server.close()
+        await server.wait_closed()
+        for number_ in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number_)
+
+
+@contextlib.asynccontextmanager
+async def _nothing() -> AsyncIterator[None]:
+    yield
+
+
+def describe(server: Server) -> str:
+    """Return one line for people: addresses, kernels, loop, limits."""
+    places = []
+    for sock in server.sockets:
+        if sock.family == socket.AF_UNIX:
+            places.append(f"unix:{sock.getsockname()}")
+        else:
+            host, port = sock.getsockname()[:2]
+            places.append(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")
+    loop = type(server.get_loop()).__module__.partition(".")[0]
+    settings = server._settings
+    return (
+        f"fastws listens on {', '.join(places)} (kernels {kernels()}, loop {loop}, "
+        f"at most {settings.max_connections} connections, messages up to {settings.max_size} bytes)"
+    )

@@ -1,0 +1,21 @@
+"""The echo server that the Autobahn testsuite is run against. Prints its port, then serves until SIGTERM."""
+
+import asyncio
+
+import fastws
+
+
+class Echo(fastws.Handler):
+    def on_message(self, ws, message):
+        ws.send(message)
+
+
+async def main() -> None:
+    # Section 9 sends messages of up to 16 MiB.
+    async with fastws.serve(Echo, "127.0.0.1", 0, max_size=32 * 1024 * 1024, compression=None) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
