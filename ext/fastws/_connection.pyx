@@ -527,7 +527,16 @@ cdef class Connection(Protocol):
 
     cdef int reject(self, response) except -1:
         """Answer an HTTP response and close."""
-        cdef bytes reply = response.serialize()
+        cdef bytes reply
+        if self.opening is None:
+            reply = response.serialize()
+        else:
+            try:
+                reply = self.opening.serialize(response)
+            except ValueError as error:
+                # A hook made a response that cannot be sent.
+                report(self.settings.logger, logging.ERROR, "opening handshake failed", error=error)
+                reply = self.opening.serialize(rejection(500, "Failed to open a WebSocket connection."))
         self.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(reply), <size_t>len(reply), <PyObject *>reply, True)
         self.opening = None
         return self.over()
