@@ -14,7 +14,7 @@
  *   -d SECONDS          length of the measured window (3)
  *   --warmup SECONDS    before it (0.5)
  *   --kind KIND         binary; ascii: text; mixed: text, code points of 1 byte (half of them), 2, 3 and 4 bytes
- *   --server-pid PID    report this process's CPU time in the window
+ *   --server-pid PID    report this process's CPU time in the window, and how long it waited for a core
  *   --plain-request     the five header fields that are required, not the thirteen that a browser sends
  *
  * An answer must be the frame that RFC 6455 5.2 leaves one way to write: unfragmented, unmasked, its length in the
@@ -27,12 +27,10 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -424,21 +422,25 @@ static void run_for(double seconds) {
     while (now_ns < end);
 }
 
-/* ---- the server's CPU time: first field of schedstat, nanoseconds, over all of its threads */
+/* ---- CPU time, and time spent ready to run but waiting for a core: the first fields of schedstat, nanoseconds */
 
-static uint64_t server_cpu_ns(void) {
-    if (!options.server_pid) return 0;
+struct times { uint64_t running, waiting; };
+
+/* Over all threads of the process; zeros for process 0. */
+static struct times times_of(int pid) {
+    struct times total = {0, 0}, one;
     char path[64];
-    uint64_t total = 0, ns;
-    snprintf(path, sizeof path, "/proc/%d/task", options.server_pid);
+    if (!pid) return total;
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
     DIR *tasks = opendir(path);
     if (!tasks) fail("%s: %s", path, strerror(errno));
     for (struct dirent *task; (task = readdir(tasks)); ) {
         if (task->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "/proc/%d/task/%.20s/schedstat", options.server_pid, task->d_name);
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/schedstat", pid, task->d_name);
         FILE *file = fopen(path, "r");
         if (!file) continue;        /* the thread has ended */
-        if (fscanf(file, "%lu", &ns) == 1) total += ns;
+        if (fscanf(file, "%lu %lu", &one.running, &one.waiting) == 2)
+            total.running += one.running, total.waiting += one.waiting;
         fclose(file);
     }
     closedir(tasks);
@@ -446,26 +448,30 @@ static uint64_t server_cpu_ns(void) {
 }
 
 static void measure(void) {
+    static const char *const names[] = {"echo", "fanout", "handshake"};
     run_for(options.warmup);
     memset(histogram, 0, sizeof histogram);
     uint64_t *counter = options.mode == HANDSHAKE ? &handshakes : &messages;
-    uint64_t count = *counter, began = clock_ns(CLOCK_MONOTONIC), own = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    uint64_t server = server_cpu_ns();
+    uint64_t count = *counter, began = clock_ns(CLOCK_MONOTONIC);
+    struct times own = times_of(getpid()), server = times_of(options.server_pid);
     run_for(options.seconds);
-    server = server_cpu_ns() - server;
-    own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own;
-    double seconds = (double)(clock_ns(CLOCK_MONOTONIC) - began) / 1e9;
+    struct times own_end = times_of(getpid()), server_end = times_of(options.server_pid);
+    double window = (double)(clock_ns(CLOCK_MONOTONIC) - began);
     count = *counter - count;
-    if (!count) fail("no answer in %.1f seconds", seconds);
-    double own_share = (double)own / 1e9 / seconds, server_share = (double)server / 1e9 / seconds;
-    static const char *const names[] = {"echo", "fanout", "handshake"};
+    if (!count) fail("no answer in %.1f seconds", window / 1e9);
+    double own_share = (double)(own_end.running - own.running) / window;
+    double server_ns = (double)(server_end.running - server.running);
     printf("{\"mode\": \"%s\", \"connections\": %d, \"in_flight\": %d, \"payload\": %zu, \"seconds\": %.3f, "
-           "\"count\": %lu, \"rate\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"load_cpu_share\": %.3f",
-           names[options.mode], options.connections, options.in_flight, options.payload, seconds, count,
-           (double)count / seconds, percentile_us(0.5), percentile_us(0.99), own_share);
+           "\"count\": %lu, \"rate\": %.1f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"load_cpu_share\": %.3f, "
+           "\"load_wait_share\": %.3f",
+           names[options.mode], options.connections, options.in_flight, options.payload, window / 1e9, count,
+           (double)count * 1e9 / window, percentile_us(0.5), percentile_us(0.99), own_share,
+           (double)(own_end.waiting - own.waiting) / window);
     if (options.server_pid)
-        printf(", \"server_cpu_us\": %.4f, \"server_cpu_share\": %.3f, \"saturated\": %s", (double)server / 1e3 / count,
-               server_share, own_share >= 0.97 && server_share < 0.95 ? "true" : "false");
+        printf(", \"server_cpu_us\": %.4f, \"server_cpu_share\": %.3f, \"server_wait_share\": %.3f, \"saturated\": %s",
+               server_ns / 1e3 / (double)count, server_ns / window,
+               (double)(server_end.waiting - server.waiting) / window,
+               own_share >= 0.97 && server_ns / window < 0.95 ? "true" : "false");
     printf("}\n");
 }
 

@@ -18,7 +18,6 @@
 #include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,9 +32,9 @@
 #include "../accept_key.h"
 
 enum {
-    SCRATCH = 256 * 1024,           /* the receive buffer that all connections share */
+    SCRATCH = 128 * 1024,           /* the receive buffer that all connections share */
     STRAIGHT_FROM = 16 * 1024,      /* an unfinished frame of at least this size is received where it will stay */
-    RECEIVE_AT_ONCE = 256 * 1024,   /* then unmasked, while it is in the cache */
+    RECEIVE_AT_ONCE = 64 * 1024,    /* then unmasked, while it is in the cache */
     MAX_PAYLOAD = 16 * 1024 * 1024,
     MAX_BACKLOG = 64 * 1024 * 1024,
     MAX_REQUEST = 16 * 1024,

@@ -130,7 +130,8 @@ cdef class Protocol:
             return self.fail(TOO_BIG, f"message is {have + length} bytes, limit is {self.max_size}")
         self.message.fragments += 1
         if self.message.fragments > FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT:
-            return self.fail(TOO_BIG, f"message is in {self.message.fragments} fragments of {have} bytes in all")
+            return self.fail(TOO_BIG, f"message is in {self.message.fragments} fragments, limit for {have} bytes is "
+                             f"{FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT}")
         return 0
 
     @cython.nonecheck(False)
@@ -188,7 +189,7 @@ cdef class Protocol:
         self.last_opcode = self.message.opcode
         message = message_finish(&self.message, self.text_as_bytes, &valid)
         if not valid:
-            return self.fail(INVALID_DATA, "text ends inside a code point")
+            return self.fail(INVALID_DATA, "text is not valid UTF-8")
         return self.on_message(message)
 
     cdef uint8_t *direct_buffer(self, size_t *room) except? NULL:
@@ -290,7 +291,10 @@ cdef class Protocol:
             code: None sends an empty Close frame.
         Raises: ValueError for what a Close frame must not carry; then nothing is sent.
         """
-        cdef bytes payload = b"" if code is None else encode_close(code, reason)
+        cdef bytes payload
+        if code is None and reason:
+            raise ValueError(f"close reason is {reason!r}, and there is no code to go with it")
+        payload = b"" if code is None else encode_close(code, reason)
         if self.close_queued:
             return 0
         self.close_queued = True

@@ -54,6 +54,8 @@ cdef void wheel_set(Wheel *wheel, uint32_t slot, uint32_t tick) noexcept:
     wheel_clear(wheel, slot)
     if tick <= wheel.now:
         tick = wheel.now + 1
+    if tick == NONE:
+        tick -= 1
     head = &wheel.heads[tick & (WHEEL_BUCKETS - 1)]
     wheel.deadline[slot] = tick
     wheel.previous[slot] = NONE

@@ -1,0 +1,56 @@
+"""
+An echo server on fastws, for bench.py.
+
+    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast]
+
+Binary messages come as bytes. Text comes as str (the default), or with `--mode bytes` as validated bytes, and
+goes back as text either way. With --broadcast each message goes to every connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import uvloop
+
+import fastws
+
+
+class Echo(fastws.Handler):
+    def on_message(self, ws, message):
+        ws.send(message)
+
+
+class EchoTextAsBytes(fastws.Handler):
+    def on_message(self, ws, message):
+        ws.send(message, text=True)
+
+
+class Broadcast(fastws.Handler):
+    def on_message(self, ws, message):
+        fastws.broadcast(ws.server.connections, message)
+
+
+async def main(options: argparse.Namespace) -> None:
+    handler = Broadcast if options.broadcast else EchoTextAsBytes if options.mode == "bytes" else Echo
+    settings = {"text_as": "bytes"} if options.mode == "bytes" else {}
+    async with fastws.serve(
+        handler,
+        "127.0.0.1",
+        options.port,
+        compression=None,
+        max_size=32 * 1024 * 1024,
+        ping_interval=None,
+        **settings,
+    ) as server:
+        host, port = server.sockets[0].getsockname()[:2]
+        print(f"listening {host}:{port}", flush=True)
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
+    parser.add_argument("--broadcast", action="store_true")
+    uvloop.run(main(parser.parse_args()))
