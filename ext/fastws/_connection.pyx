@@ -99,6 +99,16 @@ cdef class Settings:
         self.on_idle = on_idle
         self.tasks = set()
 
+    @property
+    def max_size(self):
+        """Bytes of a message; None: no limit."""
+        return None if self.max_size == <uint64_t>-1 else self.max_size
+
+    @property
+    def max_connections(self):
+        """How many connections may be open."""
+        return self.max_connections
+
 
 cdef class Carrier:
     cdef int schedule(self, Connection connection) except -1:

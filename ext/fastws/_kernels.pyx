@@ -1,11 +1,22 @@
 """The kernels of ext/kernels: which set is in use, and each of them for tests and benchmarks.
 
-In: payload bytes. Out: the same unmasked, and whether they are UTF-8. RFC 6455 5.3 and 8.1.
+In: payload bytes. Out: the same unmasked, RFC 6455 5.3, and whether they are UTF-8, RFC 6455 8.1
+and RFC 3629. Other extension modules call the set in use through `active`, without Python between.
+
+FASTWS_KERNELS in the environment names the set to use instead of the best one.
 """
 
 import os
 
-from libc.stdint cimport uint8_t, uint32_t
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
 
 
 def kernels():
@@ -23,64 +34,104 @@ def supported():
     return tuple(names)
 
 
-cdef const ws_kernels *find(kernel) except NULL:
-    cdef const ws_kernels *found = active if kernel is None else ws_kernels_choose(kernel.encode())
-    if found == NULL:
-        raise ValueError(f"kernel is {kernel!r}, allowed are {', '.join(supported())}")
-    return found
+cdef const ws_kernels *named(kernel) except NULL:
+    """Return the set called `kernel`, that in use for None. Raises: ValueError for no such set."""
+    cdef const ws_kernels *const *entry = ws_kernels_supported()
+    if kernel is None:
+        return active
+    while entry[0] != NULL:
+        if entry[0].name.decode() == kernel:
+            return entry[0]
+        entry += 1
+    raise ValueError(f"kernel is {kernel!r}, this CPU and build have {', '.join(supported())}")
 
 
-cdef int check(key, int phase) except -1:
-    if len(key) != 4:
-        raise ValueError(f"masking key is {len(key)} bytes, it has 4")
-    if not 0 <= phase <= 3:
-        raise ValueError(f"phase is {phase}, allowed are 0 to 3")
-    return 0
+@cython.final
+cdef class _Pair:
+    """What a masked piece is read from and written to, both borrowed while this object lives."""
+
+    cdef Py_buffer src, dst, key
+    cdef int held  # how many of them, in this order: key, src, dst
+    cdef unsigned phase
+
+    def __cinit__(self, src, key, phase, into):
+        PyObject_GetBuffer(key, &self.key, PyBUF_SIMPLE)
+        self.held = 1
+        if self.key.len != 4:
+            raise ValueError(f"masking key is {self.key.len} bytes, it has 4")
+        if not 0 <= phase <= 3:
+            raise ValueError(f"phase is {phase}, allowed are 0 to 3")
+        self.phase = phase
+        PyObject_GetBuffer(src, &self.src, PyBUF_SIMPLE)
+        self.held = 2
+        if into is None:
+            return
+        PyObject_GetBuffer(into, &self.dst, PyBUF_WRITABLE)
+        self.held = 3
+        if self.dst.len != self.src.len:
+            raise ValueError(f"into is {self.dst.len} bytes, src is {self.src.len}")
+        # Raw pointers, compared and never followed. The kernels allow no partial overlap.
+        apart = abs(<Py_ssize_t>self.dst.buf - <Py_ssize_t>self.src.buf)
+        if 0 < apart < self.src.len:
+            raise ValueError(
+                f"into overlaps src {apart} bytes apart, allowed are the same memory or none of it")
+
+    def __dealloc__(self):
+        if self.held > 2:
+            PyBuffer_Release(&self.dst)
+        if self.held > 1:
+            PyBuffer_Release(&self.src)
+        if self.held > 0:
+            PyBuffer_Release(&self.key)
 
 
-def unmask(const uint8_t[::1] src, bytes key, int phase=0, *, uint8_t[::1] into=None, kernel=None):
+def unmask(src, key, phase=0, *, into=None, kernel=None):
     """
     XOR bytes with a masking key, RFC 6455 5.3.
 
     Args:
-        src: the bytes.
+        src: the bytes; any contiguous buffer.
         key: 4 bytes.
-        phase: offset of `src` in its payload, modulo 4.
-        into: where the result goes, as long as `src`; the same memory, or apart from it.
-            None makes a new object.
-        kernel: a name of `supported()`; None is the one in use.
+        phase: offset of `src` in its payload, modulo 4; 0 by default.
+        into: writable buffer for the result, as long as `src`: the same memory, or none of it.
+            None, the default, makes a new object.
+        kernel: a name of `supported()`; None, the default, is the set in use.
 
     Returns: the bytes, or None with `into`.
     Raises: ValueError for an argument out of range.
     """
-    cdef const ws_kernels *found = find(kernel)
-    cdef size_t size = <size_t>src.shape[0]
-    cdef bytearray result
-    check(key, phase)
-    if into is None:
-        result = bytearray(size)
-        if size:
-            found.unmask(<uint8_t *><char *>result, &src[0], size, <const uint8_t *><char *>key, <unsigned>phase)
-        return bytes(result)
-    if into.shape[0] != src.shape[0]:
-        raise ValueError(f"into is {into.shape[0]} bytes, src is {src.shape[0]}")
-    if size:
-        found.unmask(&into[0], &src[0], size, <const uint8_t *><char *>key, <unsigned>phase)
-    return None
+    cdef const ws_kernels *found = named(kernel)
+    cdef _Pair pair = _Pair(src, key, phase, into)
+    cdef const uint8_t *raw_key = <const uint8_t *>pair.key.buf  # 4 bytes, _Pair saw to it
+    cdef size_t size = <size_t>pair.src.len  # never negative
+    if into is not None:
+        found.unmask(<uint8_t *>pair.dst.buf, <const uint8_t *>pair.src.buf, size, raw_key, pair.phase)
+        return None
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, pair.src.len)
+    # Nobody else has seen the new object.
+    found.unmask(<uint8_t *>PyBytes_AS_STRING(result), <const uint8_t *>pair.src.buf, size, raw_key,
+                 pair.phase)
+    return result
 
 
+@cython.final
 cdef class Utf8:
     """
-    A text that is validated piece by piece, RFC 3629.
+    A text that arrives in pieces, validated as it comes, RFC 3629.
+
+    Both methods return how many bytes of the piece may stand where they do: all of them, or the
+    offset of the first that may not. The object is of no use after that.
 
     Args:
-        kernel: a name of `supported()`; None is the one in use.
+        kernel: a name of `supported()`; None, the default, is the set in use.
+
+    Raises: ValueError for an unknown kernel.
     """
     cdef const ws_kernels *kernel
     cdef ws_utf8 state
 
     def __cinit__(self, *, kernel=None):
-        self.kernel = find(kernel)
+        self.kernel = named(kernel)
 
     @property
     def complete(self):
@@ -92,24 +143,51 @@ cdef class Utf8:
         """Whether the text so far is pure ASCII."""
         return self.state.non_ascii == 0
 
-    def validate(self, const uint8_t[::1] src):
-        """Go on with `src`. Returns: its length, or the offset of the first byte that is wrong."""
-        if src.shape[0] == 0:
-            return 0
-        return self.kernel.validate(&self.state, &src[0], <size_t>src.shape[0])
+    def validate(self, src):
+        """
+        Go on with the next piece.
 
-    def unmask_validate(self, const uint8_t[::1] src, bytes key, int phase, uint8_t[::1] into):
-        """Unmask `src` into `into`, as `unmask` does, and go on with the result, as `validate` does."""
-        check(key, phase)
-        if into.shape[0] != src.shape[0]:
-            raise ValueError(f"into is {into.shape[0]} bytes, src is {src.shape[0]}")
-        if src.shape[0] == 0:
-            return 0
-        return self.kernel.unmask_validate(&self.state, &into[0], &src[0], <size_t>src.shape[0],
-                                           <const uint8_t *><char *>key, <unsigned>phase)
+        Args:
+            src: the bytes; any contiguous buffer.
+
+        Returns: the length of `src`, or the offset of the first byte that may not stand there.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(src, &view, PyBUF_SIMPLE)
+        # A length is never negative. The call cannot raise, so that the view is always released.
+        valid = self.kernel.validate(&self.state, <const uint8_t *>view.buf, <size_t>view.len)
+        PyBuffer_Release(&view)
+        return valid
+
+    def unmask_validate(self, src, key, phase=0, *, into):
+        """
+        Unmask the next piece and go on with it, in one pass over memory.
+
+        Args:
+            src, key, phase, into: as for `unmask`; `into` holds the bytes afterwards, and anything
+                at all after an error.
+
+        Returns: the length of `src`, or the offset of the first byte that may not stand there.
+        Raises: ValueError for an argument out of range.
+        """
+        if into is None:
+            raise TypeError("into is None, expected a writable buffer")
+        cdef _Pair pair = _Pair(src, key, phase, into)
+        # 4 bytes of key and two equal lengths, _Pair saw to it.
+        return self.kernel.unmask_validate(
+            &self.state, <uint8_t *>pair.dst.buf, <const uint8_t *>pair.src.buf, <size_t>pair.src.len,
+            <const uint8_t *>pair.key.buf, pair.phase)
 
 
-cdef str chosen = os.environ.get("FASTWS_KERNELS", "")
-active = ws_kernels_choose(chosen.encode())
-if active == NULL:
-    raise ImportError(f"FASTWS_KERNELS is {chosen!r}, this CPU and build have {', '.join(supported())}")
+cdef const ws_kernels *chosen() except NULL:
+    name = os.environ.get("FASTWS_KERNELS") or None
+    if name is None:
+        return ws_kernels_choose(NULL)
+    try:
+        return named(name)
+    except ValueError:
+        raise ImportError(
+            f"FASTWS_KERNELS is {name!r}, this CPU and build have {', '.join(supported())}") from None
+
+
+active = chosen()

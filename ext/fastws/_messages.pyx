@@ -27,9 +27,13 @@ cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
 
 
-# The smallest buffer for an unfinished message, in bytes.
 cdef enum:
+    # The smallest buffer for an unfinished message, in bytes.
     MIN_BUFFER = 256
+    # A message of which so much has come is worth room for more than twice that: pages that
+    # are not written to take no memory, and the copies of a buffer that doubles are saved.
+    LARGE = 64 * 1024
+    LARGE_GROWTH = 16
 
 
 cdef inline object text_of(const uint8_t *src, size_t size, bint non_ascii):
@@ -67,17 +71,19 @@ cdef int reserve(Message *message, size_t wanted, uint64_t frame_end, bint last)
     """
     Make room for `wanted` more bytes.
 
-    The buffer doubles, so that appending is linear however small the pieces, and a peer that
-    announces much and sends little holds at most twice what it sent. The last frame's end is
-    the message's, so there the buffer becomes no larger than that.
+    The buffer at least doubles, so that appending is linear however small the pieces, and a peer
+    that announces much and sends little holds at most twice what it sent, in memory that is
+    written to. The last frame's end is the message's, so there it becomes no larger than that.
     """
     cdef uint64_t need = message.size + wanted
     cdef uint64_t room
-    if message.buffer == NULL:
+    if message.buffer != NULL and <uint64_t>_PyBytes_GET_SIZE(message.buffer) >= need:
+        return 0
+    if last and need >= LARGE:
+        room = LARGE_GROWTH * need
+    elif message.buffer == NULL:
         room = need if need > MIN_BUFFER else MIN_BUFFER
     else:
-        if <uint64_t>_PyBytes_GET_SIZE(message.buffer) >= need:
-            return 0
         room = 2 * need
     if last and room > frame_end:
         room = frame_end

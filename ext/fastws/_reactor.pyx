@@ -31,6 +31,7 @@ cdef extern from "Python.h":
 
 cdef extern from *:
     """
+    #include <malloc.h>
     #include <netinet/in.h>
     #include <sys/epoll.h>
     #include <sys/socket.h>
@@ -42,8 +43,16 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &t);
         return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
     }
+    static inline void fastws_keep_heap(void)
+    {
+    #ifdef __GLIBC__
+        mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
+        mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024);
+    #endif
+    }
     """
     int64_t fastws_clock() noexcept nogil
+    void fastws_keep_heap() noexcept nogil
     int epoll_create1(int) nogil
     int epoll_ctl(int, int, int, epoll_event *) nogil
     int epoll_wait(int, epoll_event *, int, int) nogil
@@ -76,6 +85,11 @@ cdef enum:
     # How long one turn may send, after its reads.
     FLUSH_BUDGET_NS = 1000000
     SENDS_PER_LOOK = 16          # at the clock
+
+# Else glibc gives the memory of every large message back to the system, and the next one pays for
+# it page by page (docs/decisions/0001-keep-the-heap.md). At most 16 MiB stay with the process.
+if os.environ.get("FASTWS_KEEP_HEAP", "1") != "0":
+    fastws_keep_heap()
 
 # By id of the loop; a reactor is kept alive by what uses it.
 cdef dict reactors = {}

@@ -7,8 +7,6 @@
 #ifndef WS_SCALAR_H
 #define WS_SCALAR_H
 
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "ws_kernels.h"
@@ -34,33 +32,39 @@ static inline uint32_t ws_utf8_lead(uint8_t byte)
     return 0;
 }
 
+/* The bytes of src[0..size) before the first whole word of eight that is not pure ASCII. */
+static inline size_t ws_ascii_words(const uint8_t *src, size_t size)
+{
+    size_t i = 0;
+    for (uint64_t word; size - i >= 8; i += 8) {
+        memcpy(&word, src + i, 8);
+        if (word & 0x8080808080808080u)
+            break;
+    }
+    return i;
+}
+
+/* What ws_kernels.validate does. */
 static inline size_t ws_utf8_scalar(ws_utf8 *state, const uint8_t *src, size_t len)
 {
     uint32_t dfa = state->dfa;
     size_t i = 0;
     while (i < len) {
         const uint8_t byte = src[i];
-        if (dfa == 0) {
-            if (byte < 0x80) {
-                uint64_t word;
-                while (len - i >= 8) {
-                    memcpy(&word, src + i, 8);
-                    if (word & 0x8080808080808080u)
-                        break;
-                    i += 8;
-                }
-                while (i < len && src[i] < 0x80)
-                    i++;
-                continue;
-            }
+        if (dfa != 0) {
+            if (byte < (dfa >> 16) || byte > (dfa >> 8 & 0xFF))
+                return i;
+            dfa = (dfa & 0xFF) == 1 ? 0 : ws_utf8_expect(0x80, 0xBF, (dfa & 0xFF) - 1);
+        } else if (byte >= 0x80) {
             dfa = ws_utf8_lead(byte);
             if (dfa == 0)
                 return i;
             state->non_ascii = 1;
         } else {
-            if (byte < (dfa >> 16) || byte > (dfa >> 8 & 0xFF))
-                return i;
-            dfa = (dfa & 0xFF) == 1 ? 0 : ws_utf8_expect(0x80, 0xBF, (dfa & 0xFF) - 1);
+            i += ws_ascii_words(src + i, len - i);
+            while (i < len && src[i] < 0x80)
+                i++;
+            continue;
         }
         i++;
     }
@@ -68,11 +72,12 @@ static inline size_t ws_utf8_scalar(ws_utf8 *state, const uint8_t *src, size_t l
     return len;
 }
 
-/* The last code point boundary in src[from..at), or at most 3 bytes before `at`: src[from..at) is
- * valid but for a code point that may be cut off by its end, and `from` is a boundary. */
-static inline size_t ws_utf8_boundary(const uint8_t *src, size_t from, size_t at)
+/* Where to resume byte by byte so as to judge src[at]: `at`, or up to 3 bytes before it, where the
+ * code point begins that src[0..at) cuts off. src[0..at) begins at a boundary and is valid so far,
+ * but that its last byte may be one that no text has. */
+static inline size_t ws_utf8_resume(const uint8_t *src, size_t at)
 {
-    for (size_t back = 1; back <= 3 && at - from >= back; back++) {
+    for (size_t back = 1; back <= 3 && back <= at; back++) {
         const uint8_t byte = src[at - back];
         if ((byte & 0xC0) != 0x80) {
             const size_t size = byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;

@@ -1,198 +1,220 @@
 /* The algorithms of the vector sets, written once. A set includes this after it has defined
  *
- *   WS_TARGET               the function attribute that enables its instructions
- *   WS_SET                  the set's name, WS_NAME the same as a string
- *   vec, VEC                the vector type, and its size in bytes
- *   vec_load, vec_store     any alignment
- *   vec_xor, vec_or
- *   vec_key(uint32_t)       the 4 bytes repeated, in memory order
+ *   WS_SET                    its ws_kernels object, WS_NAME its name
+ *   WS_TARGET                 the function attribute that enables its instructions
+ *   vec, VEC                  the vector type, and its size in bytes: 16, 32 or 64
+ *   vec_load, vec_store       any alignment
+ *   vec_part(dst, src, size, key)  what ws_part does, for 0 < size < VEC
  *   vec_zero()
- *   vec_any_high(v)         not 0 when a byte has its top bit set
- *   vec_is_zero(v)
- *   vec_shr4(v), vec_and(v, w), vec_splat(byte), vec_lookup(table of 16, v)
- *   vec_prev1/2/3(v, before)  v shifted by 1, 2, 3 bytes, filled from the end of `before`
- *   vec_subs(v, w)          unsigned saturating subtraction
- *   vec_gt0(v)              0x80 (at least) in each byte that is not 0
+ *   vec_key(uint32_t)         its 4 bytes over and over
+ *   vec_splat(byte)
+ *   vec_table(uint8_t[16])    for vec_lookup(table, v): table[byte] for each byte < 16
+ *   vec_shr4(v)               each byte's high nibble
+ *   vec_and, vec_or, vec_xor
+ *   vec_subs(v, w)            each byte max(v - w, 0)
+ *   vec_before1, 2, 3(v, before)   v moved up by 1, 2, 3 bytes, filled from the end of `before`
+ *   vec_any_high(v)           not 0 when a byte has its top bit set
+ *   vec_any(v)                not 0 when a byte is not 0
  *
  * UTF-8 is judged by the lookups of Keiser and Lemire, "Validating UTF-8 in less than one
- * instruction per byte": the high and low nibble of a byte and the high nibble of the next each
- * select a set of errors, which is an error indeed where the three sets meet.
+ * instruction per byte" (2021): the high and the low nibble of a byte and the high nibble of the
+ * next each select a set of errors, and what all three have in common is an error indeed.
  */
+#include "ws_scalar.h"
+#include "ws_sets.h"
+#include "ws_short.h"
 
-#define WS_CAT2(a, b) a##b
-#define WS_CAT(a, b) WS_CAT2(a, b)
+#define WS_INLINE WS_TARGET static inline __attribute__((always_inline))
 
-/* The errors, one bit each, by what the two bytes look like. */
-#define TOO_SHORT 0x01  /* a lead, then no continuation */
-#define TOO_LONG 0x02   /* ASCII, then a continuation */
-#define OVERLONG_3 0x04
-#define TOO_LARGE 0x08
-#define SURROGATE 0x10
-#define OVERLONG_2 0x20
-#define TOO_LARGE_1000 0x40
-#define OVERLONG_4 0x40
-#define TWO_CONTS 0x80  /* two continuations: wrong unless a 3- or 4-byte lead precedes them */
-#define CARRY (TOO_SHORT | TOO_LONG | TWO_CONTS)
+/* One step of the bulk loops: a cache line, whatever the size of a vector. */
+#define STEP ((size_t)64)
+#define STEP_VECS (STEP / VEC)
+#define EACH_VEC _Pragma("GCC unroll 4") for (size_t k = 0; k < STEP_VECS; k++)
 
-static const uint8_t byte1_high[16] = {
-    TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG,
-    TWO_CONTS, TWO_CONTS, TWO_CONTS, TWO_CONTS,
-    TOO_SHORT | OVERLONG_2, TOO_SHORT, TOO_SHORT | OVERLONG_3 | SURROGATE,
-    TOO_SHORT | TOO_LARGE | TOO_LARGE_1000 | OVERLONG_4};
-static const uint8_t byte1_low[16] = {
-    CARRY | OVERLONG_3 | OVERLONG_2 | OVERLONG_4, CARRY | OVERLONG_2, CARRY, CARRY,
-    CARRY | TOO_LARGE, CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
-    CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
-    CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
-    CARRY | TOO_LARGE | TOO_LARGE_1000, CARRY | TOO_LARGE | TOO_LARGE_1000,
-    CARRY | TOO_LARGE | TOO_LARGE_1000 | SURROGATE, CARRY | TOO_LARGE | TOO_LARGE_1000,
-    CARRY | TOO_LARGE | TOO_LARGE_1000};
-static const uint8_t byte2_high[16] = {
-    TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
-    TOO_LONG | OVERLONG_2 | TWO_CONTS | OVERLONG_3 | TOO_LARGE_1000 | OVERLONG_4,
-    TOO_LONG | OVERLONG_2 | TWO_CONTS | OVERLONG_3 | TOO_LARGE,
-    TOO_LONG | OVERLONG_2 | TWO_CONTS | SURROGATE | TOO_LARGE,
-    TOO_LONG | OVERLONG_2 | TWO_CONTS | SURROGATE | TOO_LARGE,
-    TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT};
-
-/* Errors of `input` given the vector before it: not zero where a byte may not stand. */
-WS_TARGET static inline vec utf8_errors(vec input, vec before)
-{
-    const vec prev1 = vec_prev1(input, before);
-    const vec low = vec_and(prev1, vec_splat(0x0F));
-    const vec special = vec_and(vec_and(vec_lookup(byte1_high, vec_shr4(prev1)), vec_lookup(byte1_low, low)),
-                                vec_lookup(byte2_high, vec_shr4(input)));
-    /* 0x80 where the second byte after an E0..FF or the third after an F0..FF must be a
-     * continuation: there TWO_CONTS is right, elsewhere it is wrong. */
-    const vec third = vec_subs(vec_prev2(input, before), vec_splat(0xE0 - 1));
-    const vec fourth = vec_subs(vec_prev3(input, before), vec_splat(0xF0 - 1));
-    const vec must = vec_and(vec_gt0(vec_or(third, fourth)), vec_splat(0x80));
-    return vec_xor(must, special);
-}
-
-/* Unmask src into dst when `mask` is given, and judge as many whole vectors as are valid.
- * On entry the text stands at a boundary. Returns the offset of a code point boundary up to which
- * dst is valid; `*done` is how far it has been unmasked. */
-WS_TARGET static inline size_t bulk(ws_utf8 *state, uint8_t *dst, const uint8_t *src, size_t len,
-                                    const uint32_t *mask, size_t *done)
-{
-    const vec key = vec_key(mask ? *mask : 0);
-    vec before = vec_zero();
-    size_t i = 0;
-    int in_ascii = 1; /* nothing before i needs a continuation at i */
-    *done = 0;
-    while (len - i >= VEC) {
-        if (in_ascii && len - i >= 4 * VEC) {
-            vec a = vec_load(src + i), b = vec_load(src + i + VEC), c = vec_load(src + i + 2 * VEC),
-                d = vec_load(src + i + 3 * VEC);
-            if (mask) {
-                a = vec_xor(a, key), b = vec_xor(b, key), c = vec_xor(c, key), d = vec_xor(d, key);
-            }
-            if (!vec_any_high(vec_or(vec_or(a, b), vec_or(c, d)))) {
-                if (mask) {
-                    vec_store(dst + i, a), vec_store(dst + i + VEC, b), vec_store(dst + i + 2 * VEC, c),
-                        vec_store(dst + i + 3 * VEC, d);
-                }
-                i += 4 * VEC;
-                *done = i;
-                before = vec_zero();
-                continue;
-            }
-        }
-        vec input = vec_load(src + i);
-        if (mask) {
-            input = vec_xor(input, key);
-            vec_store(dst + i, input);
-        }
-        *done = i + VEC;
-        if (!vec_any_high(input) && in_ascii) {
-            before = vec_zero();
-            i += VEC;
-            continue;
-        }
-        if (!vec_is_zero(utf8_errors(input, before)))
-            break;
-        state->non_ascii = 1;
-        before = input;
-        i += VEC;
-        in_ascii = !vec_any_high(input);
-    }
-    return ws_utf8_boundary(mask ? dst : src, 0, i);
-}
-
-WS_TARGET static void WS_CAT(unmask_, WS_SET)(uint8_t *dst, const uint8_t *src, size_t len,
-                                              const uint8_t key[4], unsigned phase)
-{
-    uint8_t turned[4];
-    for (unsigned i = 0; i < 4; i++)
-        turned[i] = key[(phase + i) & 3];
-    uint32_t mask;
-    memcpy(&mask, turned, 4);
-    const vec wide = vec_key(mask);
-    size_t i = 0;
-    for (; len - i >= 4 * VEC; i += 4 * VEC) {
-        const vec a = vec_xor(vec_load(src + i), wide), b = vec_xor(vec_load(src + i + VEC), wide),
-                  c = vec_xor(vec_load(src + i + 2 * VEC), wide), d = vec_xor(vec_load(src + i + 3 * VEC), wide);
-        vec_store(dst + i, a), vec_store(dst + i + VEC, b), vec_store(dst + i + 2 * VEC, c),
-            vec_store(dst + i + 3 * VEC, d);
-    }
-    for (; len - i >= VEC; i += VEC)
-        vec_store(dst + i, vec_xor(vec_load(src + i), wide));
-    const uint64_t wide8 = (uint64_t)mask << 32 | mask;
-    for (; len - i >= 8; i += 8) {
-        uint64_t word;
-        memcpy(&word, src + i, 8);
-        word ^= wide8;
-        memcpy(dst + i, &word, 8);
-    }
-    for (unsigned k = 0; i < len; i++, k++)
-        dst[i] = (uint8_t)(src[i] ^ turned[k & 3]);
-}
-
-WS_TARGET static size_t WS_CAT(validate_, WS_SET)(ws_utf8 *state, const uint8_t *src, size_t len)
-{
-    size_t start = 0, done;
-    while (start < len && state->dfa != 0) {
-        if (ws_utf8_scalar(state, src + start, 1) == 0)
-            return start;
-        start++;
-    }
-    if (len - start >= VEC)
-        start += bulk(state, NULL, src + start, len - start, NULL, &done);
-    return start + ws_utf8_scalar(state, src + start, len - start);
-}
-
-WS_TARGET static size_t WS_CAT(unmask_validate_, WS_SET)(ws_utf8 *state, uint8_t *dst, const uint8_t *src,
-                                                         size_t len, const uint8_t key[4], unsigned phase)
-{
-    size_t start = 0, done = 0;
-    while (start < len && state->dfa != 0) {
-        dst[start] = (uint8_t)(src[start] ^ key[(phase + start) & 3]);
-        if (ws_utf8_scalar(state, dst + start, 1) == 0)
-            return start;
-        start++;
-    }
-    if (len - start >= VEC) {
-        uint8_t turned[4];
-        for (unsigned i = 0; i < 4; i++)
-            turned[i] = key[(phase + start + i) & 3];
-        uint32_t mask;
-        memcpy(&mask, turned, 4);
-        const size_t valid = bulk(state, dst + start, src + start, len - start, &mask, &done);
-        done += start;
-        start += valid;
-    } else {
-        done = start;
-    }
-    /* What bulk left: unmask the rest; the bytes from `start` on are judged one by one. */
-    WS_CAT(unmask_, WS_SET)(dst + done, src + done, len - done, key, (unsigned)((phase + done) & 3));
-    return start + ws_utf8_scalar(state, dst + start, len - start);
-}
-
-extern const ws_kernels WS_CAT(ws_kernels_, WS_SET);
-const ws_kernels WS_CAT(ws_kernels_, WS_SET) = {
-    WS_NAME,
-    WS_CAT(unmask_, WS_SET),
-    WS_CAT(validate_, WS_SET),
-    WS_CAT(unmask_validate_, WS_SET),
+/* The errors in two bytes that follow each other, one bit each. */
+enum {
+    TOO_SHORT = 0x01,  /* a lead, then no continuation */
+    TOO_LONG = 0x02,   /* ASCII, then a continuation */
+    OVERLONG_3 = 0x04, /* E0 80..9F */
+    TOO_LARGE = 0x08,  /* F4 90..BF, F5..FF 90..BF */
+    SURROGATE = 0x10,  /* ED A0..BF */
+    OVERLONG_2 = 0x20, /* C0, C1 */
+    OVERLONG_4 = 0x40, /* F0 80..8F; and F5..FF 80..8F, which no nibble confuses with it */
+    TWO_CONTINUATIONS = 0x80, /* an error unless a lead of 3 or 4 bytes stands before them */
+    ANY_LOW_NIBBLE = TOO_SHORT | TOO_LONG | TWO_CONTINUATIONS,
+    F5_UP = ANY_LOW_NIBBLE | TOO_LARGE | OVERLONG_4,
+    ANY_CONTINUATION = TOO_LONG | OVERLONG_2 | TWO_CONTINUATIONS,
 };
+static const uint8_t first_high[16] = {
+    TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG, TOO_LONG,
+    TWO_CONTINUATIONS, TWO_CONTINUATIONS, TWO_CONTINUATIONS, TWO_CONTINUATIONS,
+    TOO_SHORT | OVERLONG_2,
+    TOO_SHORT,
+    TOO_SHORT | OVERLONG_3 | SURROGATE,
+    TOO_SHORT | TOO_LARGE | OVERLONG_4,
+};
+static const uint8_t first_low[16] = {
+    ANY_LOW_NIBBLE | OVERLONG_2 | OVERLONG_3 | OVERLONG_4,
+    ANY_LOW_NIBBLE | OVERLONG_2,
+    ANY_LOW_NIBBLE,
+    ANY_LOW_NIBBLE,
+    ANY_LOW_NIBBLE | TOO_LARGE,
+    F5_UP, F5_UP, F5_UP, F5_UP, F5_UP, F5_UP, F5_UP, F5_UP,
+    F5_UP | SURROGATE,
+    F5_UP, F5_UP,
+};
+static const uint8_t second_high[16] = {
+    TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
+    ANY_CONTINUATION | OVERLONG_3 | OVERLONG_4,
+    ANY_CONTINUATION | OVERLONG_3 | TOO_LARGE,
+    ANY_CONTINUATION | SURROGATE | TOO_LARGE,
+    ANY_CONTINUATION | SURROGATE | TOO_LARGE,
+    TOO_SHORT, TOO_SHORT, TOO_SHORT, TOO_SHORT,
+};
+/* The greatest bytes with which a vector may end and leave no code point open. */
+static const uint8_t ends[64] = {
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0xF0 - 1, 0xE0 - 1, 0xC0 - 1,
+};
+
+/* Not zero where v cannot go on from `before`. C0, C1 and F5..FF show at the byte behind them. */
+WS_INLINE vec utf8_errors(vec v, vec before)
+{
+    const vec first = vec_before1(v, before);
+    const vec pairs = vec_and(vec_and(vec_lookup(vec_table(first_high), vec_shr4(first)),
+                                      vec_lookup(vec_table(first_low), vec_and(first, vec_splat(0x0F)))),
+                              vec_lookup(vec_table(second_high), vec_shr4(v)));
+    /* The top bit where a third or fourth byte must stand, just where TWO_CONTINUATIONS is right. */
+    const vec third = vec_subs(vec_before2(v, before), vec_splat(0xE0 - 0x80));
+    const vec fourth = vec_subs(vec_before3(v, before), vec_splat(0xF0 - 0x80));
+    return vec_xor(vec_and(vec_or(third, fourth), vec_splat(0x80)), pairs);
+}
+
+/* Whether v ends inside a code point, or in a byte that no text has. */
+WS_INLINE int utf8_open(vec v)
+{
+    return vec_any(vec_subs(v, vec_load(ends + sizeof ends - VEC)));
+}
+
+/* Go on with a text that stands at a boundary; `masked` (constant in each use) unmasks it first,
+ * from src into dst, with `key` for src[0]. Returns what ws_kernels.validate does. */
+WS_INLINE size_t walk(ws_utf8 *state, uint8_t *dst, const uint8_t *src, size_t len, uint32_t key, const int masked)
+{
+    const vec wide = vec_key(key);
+    vec before = vec_zero();
+    int open = 0;  /* whether `before` ends inside a code point */
+    size_t i = 0;  /* all before it is valid, but for what `open` says */
+    size_t done;   /* and all before this is unmasked, where an error must be in [i, done) */
+
+    for (; len - i >= STEP; i += STEP) {
+        vec v[STEP_VECS], all = vec_zero();
+        EACH_VEC {
+            v[k] = vec_load(src + i + k * VEC);
+            if (masked) {
+                v[k] = vec_xor(v[k], wide);
+                vec_store(dst + i + k * VEC, v[k]);
+            }
+            all = vec_or(all, v[k]);
+        }
+        done = i + STEP;
+        if (!vec_any_high(all)) {
+            if (open)
+                goto byte_by_byte;
+        } else {
+            vec errors = vec_zero();
+            EACH_VEC errors = vec_or(errors, utf8_errors(v[k], k == 0 ? before : v[k - 1]));
+            if (vec_any(errors))
+                goto byte_by_byte;
+            state->non_ascii = 1;
+            open = utf8_open(v[STEP_VECS - 1]);
+        }
+        before = v[STEP_VECS - 1];
+    }
+    while (i < len) {
+        const size_t size = len - i < VEC ? len - i : VEC;
+        vec v;
+        if (size < VEC) {
+            /* Zeroes behind the end: a code point that it cuts off shows as an error. */
+            v = vec_part(masked ? dst + i : NULL, src + i, size, masked ? key : 0);
+        } else {
+            v = vec_load(src + i);
+            if (masked) {
+                v = vec_xor(v, wide);
+                vec_store(dst + i, v);
+            }
+        }
+        if (vec_any_high(v) || open) {
+            if (vec_any(utf8_errors(v, before))) {
+                done = i + size;
+                goto byte_by_byte;
+            }
+            state->non_ascii = 1;
+            open = size == VEC && utf8_open(v);
+        }
+        before = v;
+        i += size;
+    }
+    if (!open)
+        return len;
+    done = len;
+byte_by_byte:
+    i = ws_utf8_resume(masked ? dst : src, i);
+    return i + ws_utf8_scalar(state, (masked ? dst : src) + i, done - i);
+}
+
+WS_TARGET static void unmask(uint8_t *dst, const uint8_t *src, size_t len, const uint8_t key[4], unsigned phase)
+{
+    const uint32_t turned = ws_key_load(key, phase);
+    if (len < VEC) {
+        if (len > 0)
+            (void)vec_part(dst, src, len, turned);
+        return;
+    }
+    /* The last vector overlaps the one before it: loaded first, so that in place nothing is
+     * unmasked twice. */
+    const vec wide = vec_key(turned);
+    const vec last = vec_xor(vec_load(src + len - VEC), vec_key(ws_key_turn(turned, len)));
+    size_t i = 0;
+    for (; len - i > 4 * VEC; i += 4 * VEC) {
+        const vec a = vec_xor(vec_load(src + i), wide);
+        const vec b = vec_xor(vec_load(src + i + VEC), wide);
+        const vec c = vec_xor(vec_load(src + i + 2 * VEC), wide);
+        const vec d = vec_xor(vec_load(src + i + 3 * VEC), wide);
+        vec_store(dst + i, a);
+        vec_store(dst + i + VEC, b);
+        vec_store(dst + i + 2 * VEC, c);
+        vec_store(dst + i + 3 * VEC, d);
+    }
+    for (; len - i > VEC; i += VEC)
+        vec_store(dst + i, vec_xor(vec_load(src + i), wide));
+    vec_store(dst + len - VEC, last);
+}
+
+WS_TARGET static size_t validate(ws_utf8 *state, const uint8_t *src, size_t len)
+{
+    size_t i = 0;
+    /* The code point that the last piece cut off: 3 bytes at most. */
+    for (; i < len && state->dfa != 0; i++) {
+        if (ws_utf8_scalar(state, src + i, 1) == 0)
+            return i;
+    }
+    return i + walk(state, NULL, src + i, len - i, 0, 0);
+}
+
+WS_TARGET static size_t unmask_validate(ws_utf8 *state, uint8_t *dst, const uint8_t *src, size_t len,
+                                        const uint8_t key[4], unsigned phase)
+{
+    const uint32_t turned = ws_key_load(key, phase);
+    size_t i = 0;
+    /* The code point that the last piece cut off: 3 bytes at most. */
+    for (; i < len && state->dfa != 0; i++) {
+        dst[i] = (uint8_t)(src[i] ^ turned >> 8 * i);
+        if (ws_utf8_scalar(state, dst + i, 1) == 0)
+            return i;
+    }
+    return i + walk(state, dst + i, src + i, len - i, ws_key_turn(turned, i), 1);
+}
+
+const ws_kernels WS_SET = {WS_NAME, unmask, validate, unmask_validate};
