@@ -29,6 +29,7 @@ SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-n
 
 EXT := $(shell find ext -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.[ch]')
 SOURCES := setup.py fastws tests scripts $(wildcard benchmarks examples docs)
+STUBS := $(patsubst fastws/%.pyi,fastws.%,$(wildcard fastws/*.pyi))
 PYTHON_FILES := $(shell find fastws -name '*.py' -o -name '*.pyi')
 
 # An environment keeps the Python it was made with; asking for another is a mistake that should not pass in silence.
@@ -61,7 +62,7 @@ style: $(STAMPS)/lint
 
 types: $(STAMPS)/lint $(STAMPS)/test ## check the types of the package, and its stubs against the extension modules
 	$(PY) -m mypy --strict fastws
-	$(PY) -m mypy.stubtest --allowlist scripts/stubtest-allowlist.txt --ignore-unused-allowlist fastws
+	$(PY) -m mypy.stubtest --allowlist scripts/stubtest-allowlist.txt --ignore-unused-allowlist $(STUBS)
 
 cov: $(STAMPS)/cov $(COV)/.built ## measure branch coverage of the Python modules and of the C kernels
 	find $(COV) -name '*.gcda' -delete

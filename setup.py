@@ -21,14 +21,28 @@ MODE = os.environ.get("FASTWS_BUILD", "release")
 if MODE not in ("release", "checked", "asan"):
     sys.exit(f"FASTWS_BUILD is {MODE!r}, expected release, checked or asan")
 
-CFLAGS = ["-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra",
-          # What Cython generates is not ours to fix.
-          "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+CFLAGS = [
+    "-std=gnu11",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+    # What Cython generates is not ours to fix.
+    "-Wno-unused-parameter",
+    "-Wno-missing-field-initializers",
+    "-Wno-cast-function-type",
+]
 LDFLAGS = ["-Wl,-z,relro,-z,now"]
 DEFINES = []
 if MODE == "release":
-    CFLAGS += ["-O3", "-g1", "-fstack-protector-strong", "-fstack-clash-protection",
-               "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+    CFLAGS += [
+        "-O3",
+        "-g1",
+        "-fstack-protector-strong",
+        "-fstack-clash-protection",
+        "-U_FORTIFY_SOURCE",
+        "-D_FORTIFY_SOURCE=2",
+    ]
     DEFINES += [("CYTHON_WITHOUT_ASSERTIONS", "1")]
 else:
     CFLAGS += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG"]

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base, final
 
 from fastws._protocol import Protocol
 from fastws.codes import State
@@ -12,6 +12,7 @@ from fastws.handshake import Policy
 from fastws.http11 import Request, Response
 from fastws.server import Server
 
+@disjoint_base
 class Callbacks:
     def __init__(self, functions: dict[str, Callable[..., Any]], bound: bool) -> None: ...
     @property
@@ -31,6 +32,7 @@ class Callbacks:
     @property
     def bound(self) -> bool: ...
 
+@disjoint_base
 class Settings:
     def __init__(
         self,
@@ -79,22 +81,28 @@ class Settings:
     @property
     def on_idle(self) -> Callable[[], None]: ...
 
+@disjoint_base
 class Carrier:
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
 
+@disjoint_base
 class Extras: ...
 
+@final
 class Sent:
     def __await__(self) -> Generator[Any, None, None]: ...
 
+@final
 class Waiting:
     def __await__(self) -> Generator[Any, None, None]: ...
 
+@final
 class Pinged:
     def __await__(self) -> Generator[Any, None, asyncio.Future[float]]: ...
     async def wait(self) -> asyncio.Future[float]: ...
 
+@final
 class Connection(Protocol):
     def __getattr__(self, name: str) -> Any: ...
     def __setattr__(self, name: str, value: Any) -> None: ...
@@ -141,4 +149,6 @@ class Connection(Protocol):
     def negotiation_done(self, task: asyncio.Task[Any]) -> None: ...
     def task_done(self, task: asyncio.Task[Any]) -> None: ...
 
-def broadcast(connections: Iterable[Connection], message: str | Buffer, *, text: bool | None = None) -> int: ...
+def broadcast(
+    connections: Iterable[Connection], message: str | Buffer, *, text: bool | None = None
+) -> int: ...

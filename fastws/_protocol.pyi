@@ -1,8 +1,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
+@disjoint_base
 class Protocol:
     def __new__(cls, *args: Any, **kwargs: Any) -> Protocol: ...
     @property
@@ -16,6 +17,7 @@ class Protocol:
     @property
     def close_received(self) -> tuple[int, str] | None: ...
 
+@disjoint_base
 class Recorder(Protocol):
     def __init__(
         self,

@@ -1,18 +1,21 @@
 import asyncio
 import socket
 
+from typing_extensions import final
+
 from fastws._connection import Carrier, Connection, Settings
 from fastws.server import Server
 
 def reactor_of(loop: asyncio.AbstractEventLoop) -> Reactor: ...
 def forget_after_fork() -> None: ...
-
+@final
 class Listener:
     @property
     def sock(self) -> socket.socket: ...
     @property
     def settings(self) -> Settings: ...
 
+@final
 class Reactor(Carrier):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
     @property

@@ -1,3 +1,6 @@
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class TimingWheel:
     def __new__(cls) -> TimingWheel: ...
     def set(self, slot: int, tick: int) -> None: ...

@@ -33,7 +33,9 @@ def load(target: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
-        raise click.BadParameter(f"there is no module {error.name!r} (looked in {os.getcwd()} and sys.path)") from None
+        raise click.BadParameter(
+            f"there is no module {error.name!r} (looked in {os.getcwd()} and sys.path)"
+        ) from None
     for name in path.split("."):
         try:
             thing = getattr(thing, name)
@@ -55,23 +57,54 @@ def main() -> None:
 
 @main.command(context_settings={"show_default": True})
 @click.argument("target", metavar="MODULE:HANDLER")
-@click.option("--host", default="127.0.0.1", help="Name or address to listen on; 0.0.0.0 is every IPv4 interface.")
+@click.option(
+    "--host", default="127.0.0.1", help="Name or address to listen on; 0.0.0.0 is every IPv4 interface."
+)
 @click.option("--port", default=8765, type=click.IntRange(0, 65535), help="TCP port; 0 picks a free one.")
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead.")
-@click.option("--max-size", default=2**20, type=click.IntRange(0), help="Largest message, in bytes; 0: no limit.")
-@click.option("--max-connections", type=click.IntRange(1),
-              help="Most open connections.  [default: the descriptor limit less 256]")
-@click.option("--ping-interval", default=20.0, type=click.FloatRange(0), callback=seconds,
-              help="Seconds between keepalive Pings; 0: none.")
-@click.option("--ping-timeout", default=20.0, type=click.FloatRange(0), callback=seconds,
-              help="Seconds without a byte after a Ping until a peer is dropped; 0: never.")
-@click.option("--open-timeout", default=10.0, type=click.FloatRange(0), callback=seconds,
-              help="Seconds for the opening handshake; 0: no limit.")
-@click.option("--close-timeout", default=10.0, type=click.FloatRange(0), callback=seconds,
-              help="Seconds for the closing handshake; 0: no limit.")
+@click.option(
+    "--max-size", default=2**20, type=click.IntRange(0), help="Largest message, in bytes; 0: no limit."
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    help="Most open connections.  [default: the descriptor limit less 256]",
+)
+@click.option(
+    "--ping-interval",
+    default=20.0,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Seconds between keepalive Pings; 0: none.",
+)
+@click.option(
+    "--ping-timeout",
+    default=20.0,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Seconds without a byte after a Ping until a peer is dropped; 0: never.",
+)
+@click.option(
+    "--open-timeout",
+    default=10.0,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Seconds for the opening handshake; 0: no limit.",
+)
+@click.option(
+    "--close-timeout",
+    default=10.0,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Seconds for the closing handshake; 0: no limit.",
+)
 @click.option("--text-as", default="str", type=click.Choice(["str", "bytes"]), help="How handlers get text.")
-@click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]),
-              help="Least severe records to print.")
+@click.option(
+    "--log-level",
+    default="info",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Least severe records to print.",
+)
 def serve(target: str, log_level: str, max_size: int, **options: Any) -> None:
     """
     Serve MODULE:HANDLER until SIGINT (Ctrl-C) or SIGTERM.
@@ -90,6 +123,13 @@ def serve(target: str, log_level: str, max_size: int, **options: Any) -> None:
         click.echo(describe(server))
 
     try:
-        run(handler, options.pop("host"), options.pop("port"), max_size=max_size or None, ready=ready, **options)
+        run(
+            handler,
+            options.pop("host"),
+            options.pop("port"),
+            max_size=max_size or None,
+            ready=ready,
+            **options,
+        )
     except (OSError, TypeError, ValueError) as error:
         raise click.ClickException(str(error)) from error

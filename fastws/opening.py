@@ -30,7 +30,9 @@ def negotiator(process_request: Hook | None, process_response: Hook | None) -> N
     if process_request is None and process_response is None:
         return None
 
-    def negotiate(connection: Connection, handshake: ServerHandshake) -> Response | Coroutine[Any, Any, Response]:
+    def negotiate(
+        connection: Connection, handshake: ServerHandshake
+    ) -> Response | Coroutine[Any, Any, Response]:
         if process_request is not None:
             result = process_request(connection, handshake.request)
             if asyncio.iscoroutine(result):

@@ -44,7 +44,9 @@ def default_max_connections() -> int:
 
 
 def number(name: str, value: float | None, minimum: float = 0) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum):
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum
+    ):
         raise ValueError(f"{name} is {value!r}, allowed are {minimum} and more, and None for no limit")
 
 
@@ -261,8 +263,11 @@ class serve:
         subprotocols: Sequence[str] | None = None,
         select_subprotocol: Callable[[Connection, Sequence[str]], str | None] | None = None,
         compression: None = None,
-        process_request: Callable[[Connection, Request], Awaitable[Response | None] | Response | None] | None = None,
-        process_response: Callable[[Connection, Request, Response], Awaitable[Response | None] | Response | None]
+        process_request: Callable[[Connection, Request], Awaitable[Response | None] | Response | None]
+        | None = None,
+        process_response: Callable[
+            [Connection, Request, Response], Awaitable[Response | None] | Response | None
+        ]
         | None = None,
         server_header: str | None = SERVER_HEADER,
         text_as: str = "str",
@@ -287,9 +292,15 @@ class serve:
             zip(EVENTS, (on_open, on_message, on_close, on_ping, on_pong, on_drain, on_error), strict=True)
         )
         self._make_handler = handler_source(handler, {k: v for k, v in functions.items() if v is not None})
-        for name, value in (("open_timeout", open_timeout), ("ping_interval", ping_interval),
-                            ("ping_timeout", ping_timeout), ("close_timeout", close_timeout),
-                            ("max_size", max_size), ("write_limit", write_limit), ("write_cap", write_cap)):
+        for name, value in (
+            ("open_timeout", open_timeout),
+            ("ping_interval", ping_interval),
+            ("ping_timeout", ping_timeout),
+            ("close_timeout", close_timeout),
+            ("max_size", max_size),
+            ("write_limit", write_limit),
+            ("write_cap", write_cap),
+        ):
             number(name, value)
         number("max_connections", max_connections, 1)
         number("max_opening", max_opening, 1)
@@ -366,9 +377,9 @@ class serve:
                 # "localhost" stands for an IPv4 and an IPv6 address: port 0 is the same for both.
                 if port in (0, None) and sockets:
                     address = (address[0], sockets[0].getsockname()[1], *address[2:])
-                one = listen_tcp(family, kind, proto, address, self._backlog, self._reuse_port)
-                if one is not None:
-                    sockets.append(one)
+                listening = listen_tcp(family, kind, proto, address, self._backlog, self._reuse_port)
+                if listening is not None:
+                    sockets.append(listening)
         except OSError:
             for one in sockets:
                 one.close()
@@ -414,7 +425,9 @@ def listen_tcp(
             if family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL:
                 sock.close()
                 return None
-            raise OSError(error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from None
+            raise OSError(
+                error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}"
+            ) from None
         sock.listen(backlog)
     except BaseException:
         sock.close()

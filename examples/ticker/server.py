@@ -1,6 +1,6 @@
 """A live ticker: invented prices, pushed to every connection, and a page that shows them.
 
-    python examples/ticker/server.py [--host HOST] [--port PORT]
+python examples/ticker/server.py [--host HOST] [--port PORT]
 """
 
 import argparse
@@ -9,8 +9,9 @@ import contextlib
 import json
 import pathlib
 
-import fastws
 from market import Market
+
+import fastws
 
 PAGE = pathlib.Path(__file__).with_name("page.html").read_bytes()
 INTERVAL = 0.25  # seconds between steps of the market

@@ -185,7 +185,6 @@ cdef class Pinged:
         return self.wait().__await__()
 
     async def wait(self):
-        cdef Extras extras = self.connection.more()
         future = self.connection.carrier.loop.create_future()
         if self.ping[2] is not None:
             future.set_result(self.ping[2])
@@ -492,7 +491,11 @@ cdef class Connection(Protocol):
                 report(self.settings.logger, logging.ERROR, "opening handshake failed", error=task.exception())
                 self.reject(rejection(500, "Failed to open a WebSocket connection."))
             else:
-                self.negotiated(task.result())
+                try:
+                    self.negotiated(task.result())
+                except Exception as error:
+                    report(self.settings.logger, logging.ERROR, "opening handshake failed", error=error)
+                    self.reject(rejection(500, "Failed to open a WebSocket connection."))
             self.carrier.resume(self)
         elif not task.cancelled():
             task.exception()  # seen; there is nobody left to tell
@@ -500,7 +503,7 @@ cdef class Connection(Protocol):
 
     cdef int negotiated(self, response) except -1:
         if response.status_code == 101:
-            return self.open_now(response.serialize())
+            return self.open_now(self.opening.serialize(response))
         return self.reject(response)
 
     cdef int open_now(self, bytes reply) except -1:
@@ -1016,7 +1019,7 @@ def broadcast(connections, message, *, text=None):
     cdef Connection connection
     cdef bytes frame
     cdef Py_ssize_t count = 0
-    cdef object owner = encode_message(message, text, &payload)
+    cdef object owner = encode_message(message, text, &payload)  # no-cython-lint: it keeps payload alive
     header_size = ws_header_encode(header, 0x80 | payload.opcode, payload.size)
     frame = header[:header_size] + payload.data[:payload.size]
     for connection in connections:

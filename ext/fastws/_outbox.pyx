@@ -5,10 +5,9 @@ payload, or a frame that many peers get, is referenced and never copied; small o
 copied side by side, so that a batch of answers leaves as one piece.
 """
 
-cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, Py_XINCREF
+from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 

@@ -19,7 +19,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastws._frames cimport (
-    WS_BINARY, WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT,
+    WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_HEADER_MAX, WS_PING, WS_PONG,
     encode_close, header_error, ws_close_code_valid, ws_header_decode, ws_header_encode,
 )
 from fastws._kernels cimport active, ws_utf8

@@ -15,12 +15,12 @@ import weakref
 
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastws._connection cimport (
-    DUE_CLOSING, DUE_LINGER, DUE_NOTHING, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Carrier, Connection,
+    DUE_LINGER, DUE_NOTHING, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Carrier, Connection,
     Due, Settings,
 )
 from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
@@ -152,7 +152,6 @@ cdef class Reactor(Carrier):
 
     def __dealloc__(self):
         # The loop was closed and everything let go: nobody is left to tell.
-        cdef Connection connection
         if self.epoll >= 0:
             close(self.epoll)
         PyMem_Free(self.generations)
