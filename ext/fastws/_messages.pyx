@@ -9,8 +9,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastws._frames cimport WS_BINARY, WS_TEXT
@@ -24,6 +23,23 @@ cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t size, unsigned maxchar)
     void *PyUnicode_DATA(object)
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+    bint PyUnicode_IS_ASCII(object)
+    int PyUnicode_KIND(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
+    int PyUnicode_1BYTE_KIND, PyUnicode_2BYTE_KIND
+
+# CPython's codecs take several times as long for text that mixes scripts.
+cdef extern from "ws_unicode.h" nogil:
+    size_t ws_utf8_measure(const uint8_t *src, size_t size, uint32_t *max_class) noexcept
+    void ws_utf8_to_ucs1(const uint8_t *src, size_t size, uint8_t *dst) noexcept
+    void ws_utf8_to_ucs2(const uint8_t *src, size_t size, uint16_t *dst) noexcept
+    void ws_utf8_to_ucs4(const uint8_t *src, size_t size, uint32_t *dst) noexcept
+    size_t ws_ucs1_utf8_size(const uint8_t *src, size_t count) noexcept
+    size_t ws_ucs2_utf8_size(const uint16_t *src, size_t count) noexcept
+    size_t ws_ucs4_utf8_size(const uint32_t *src, size_t count) noexcept
+    int ws_ucs1_to_utf8(const uint8_t *src, size_t count, uint8_t *dst, size_t size) noexcept
+    int ws_ucs2_to_utf8(const uint16_t *src, size_t count, uint8_t *dst, size_t size) noexcept
+    int ws_ucs4_to_utf8(const uint32_t *src, size_t count, uint8_t *dst, size_t size) noexcept
 
 
 cdef enum:
@@ -38,8 +54,18 @@ cdef enum:
 cdef inline object text_of(const uint8_t *src, size_t size, bint non_ascii):
     # src holds valid UTF-8.
     cdef object text
+    cdef uint32_t largest
+    cdef size_t count
     if non_ascii:
-        return PyUnicode_DecodeUTF8(<const char *>src, <Py_ssize_t>size, NULL)
+        count = ws_utf8_measure(src, size, &largest)
+        text = PyUnicode_New(<Py_ssize_t>count, largest)
+        if largest <= 0xFF:
+            ws_utf8_to_ucs1(src, size, <uint8_t *>PyUnicode_DATA(text))
+        elif largest <= 0xFFFF:
+            ws_utf8_to_ucs2(src, size, <uint16_t *>PyUnicode_DATA(text))
+        else:
+            ws_utf8_to_ucs4(src, size, <uint32_t *>PyUnicode_DATA(text))
+        return text
     text = PyUnicode_New(<Py_ssize_t>size, 127)
     memcpy(PyUnicode_DATA(text), src, size)
     return text
@@ -173,9 +199,14 @@ cdef object encode_message(object message, object text, Payload *payload):
     cdef ws_utf8 utf8
     cdef object data
     if isinstance(message, str):
+        payload.opcode = WS_TEXT if text is None or text else WS_BINARY
+        if not PyUnicode_IS_ASCII(message):
+            data = utf8_of(message)
+            payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
+            payload.size = <size_t>PyBytes_GET_SIZE(data)
+            return data
         payload.data = <const uint8_t *>PyUnicode_AsUTF8AndSize(message, &size)
         payload.size = <size_t>size
-        payload.opcode = WS_TEXT if text is None or text else WS_BINARY
         return message
     data = message if isinstance(message, bytes) else snapshot(message)
     payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
@@ -187,6 +218,32 @@ cdef object encode_message(object message, object text, Payload *payload):
         if active.validate(&utf8, payload.data, payload.size) != payload.size or utf8.dfa != 0:
             data.decode()  # raises, and says where
     return data
+
+
+cdef bytes utf8_of(object text):
+    cdef void *points = PyUnicode_DATA(text)
+    cdef size_t count = <size_t>PyUnicode_GET_LENGTH(text)
+    cdef size_t size
+    cdef bytes data
+    cdef uint8_t *target
+    cdef int wrong
+    cdef int kind = PyUnicode_KIND(text)
+    if kind == PyUnicode_1BYTE_KIND:
+        size = ws_ucs1_utf8_size(<const uint8_t *>points, count)
+    elif kind == PyUnicode_2BYTE_KIND:
+        size = ws_ucs2_utf8_size(<const uint16_t *>points, count)
+    else:
+        size = ws_ucs4_utf8_size(<const uint32_t *>points, count)
+    data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+    target = <uint8_t *>PyBytes_AS_STRING(data)
+    if kind == PyUnicode_1BYTE_KIND:
+        wrong = ws_ucs1_to_utf8(<const uint8_t *>points, count, target, size)
+    elif kind == PyUnicode_2BYTE_KIND:
+        wrong = ws_ucs2_to_utf8(<const uint16_t *>points, count, target, size)
+    else:
+        wrong = ws_ucs4_to_utf8(<const uint32_t *>points, count, target, size)
+    # A lone surrogate has no UTF-8 form; the codec says where it is.
+    return text.encode() if wrong else data
 
 
 cdef bytes snapshot(object message):
