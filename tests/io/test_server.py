@@ -43,7 +43,7 @@ class Echo(fastws.Handler):
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request):
-    """Run a coroutine function in a new loop; nothing may reach its exception handler, no descriptor stays."""
+    """Run a coroutine function in a new loop: its exception handler hears nothing, no descriptor stays."""
 
     def runner(main):
         unheard = []
