@@ -320,6 +320,9 @@ cdef class Connection(Protocol):
         if self.phase == RUNNING and not self.close_queued:
             self.send_close(code, reason)
             self.carrier.set_deadline(self, DUE_CLOSING, self.settings.close_timeout)
+            if self.held:
+                self.hold()
+                self.carrier.resume(self)
         return waiting(self, CLOSED)
 
     def wait_closed(self):
@@ -870,7 +873,8 @@ cdef class Connection(Protocol):
                                          interval if timeout < 0 or interval < timeout else timeout)
 
     cdef int hold(self) except -1:
-        self.held = self.busy or self.paused
+        # After our Close nothing is delivered, and the peer's has to be found.
+        self.held = (self.busy or self.paused) and not self.close_queued
         return 0
 
     cdef int over(self) except -1:

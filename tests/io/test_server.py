@@ -347,3 +347,19 @@ def test_broadcast_reaches_all_and_passes_over_the_closed(run):
                 await client.close()
 
     run(main)
+
+
+def test_an_async_callback_may_wait_for_its_own_close(run):
+    async def on_message(ws, message):
+        await ws.close(4001)
+
+    async def main():
+        async with (
+            fastws.serve(on_message=on_message, host="127.0.0.1", port=0, close_timeout=None) as server,
+            websockets.connect(f"ws://127.0.0.1:{port_of(server)}") as client,
+        ):
+            await client.send("x")
+            await client.wait_closed()
+            assert client.close_code == 4001
+
+    run(main)
