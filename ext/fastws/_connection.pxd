@@ -127,7 +127,6 @@ cdef class Connection(Protocol):
     cdef uint8_t due              # a Due
     cdef bint closed_due          # on_close is to be called once the task has ended
     cdef bint closed_done         # on_close was called
-    cdef bint counted
     cdef int64_t received_at      # when bytes last came, ns
     cdef int64_t pinged_at        # when the unanswered keepalive ping left; 0: none
     cdef uint32_t ping_number

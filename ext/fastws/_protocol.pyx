@@ -30,7 +30,6 @@ from fastws._messages cimport (
 
 
 cdef enum:
-    GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
     NO_STATUS = 1005
     INVALID_DATA = 1007

@@ -605,7 +605,6 @@ cdef class Reactor(Carrier):
             return 0
         self.connections[slot] = connection
         self.open_count += 1
-        connection.counted = True
         settings.opening_count += 1
         if settings.open_count >= settings.max_connections or settings.opening_count > settings.max_opening:
             connection.turn_away()
