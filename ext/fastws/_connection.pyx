@@ -25,7 +25,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastws._frames cimport WS_CONTROL_MAX, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode
-from fastws._messages cimport Payload, encode_message
+from fastws._messages cimport Payload, encode_message, valid_text
 from fastws._outbox cimport outbox_append, outbox_free, outbox_new, outbox_overtake, outbox_pong
 
 cdef extern from "Python.h":
@@ -687,9 +687,16 @@ cdef class Connection(Protocol):
 
     @cython.nonecheck(False)
     cdef int on_message(self, object message) except -1:
-        if self.callbacks.on_message is not None:
+        global valid_text
+        if self.callbacks.on_message is None:
+            return 0
+        if not self.text_as_bytes or self.last_opcode != WS_TEXT:
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
-        return 0
+        valid_text = <PyObject *>message
+        try:
+            return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
+        finally:
+            valid_text = NULL
 
     cdef int on_ping(self, bytes payload) except -1:
         if self.callbacks.on_ping is not None and not self.close_queued:

@@ -29,6 +29,11 @@ cdef struct Payload:
 cdef enum:
     INVALID_TEXT = -2
 
+# The text that a callback is being given as bytes, else NULL: it was validated as it came,
+# so that passing it on, as echoes and relays do, need not validate it again. Borrowed from
+# the caller of the callback, who clears it afterwards.
+cdef PyObject *valid_text
+
 # The object for a whole message at `src`, which is unmasked in place when it is text.
 # Returns None with `*valid` = 0 for text that is not UTF-8.
 cdef object parse_message(uint8_t opcode, uint8_t *src, size_t size, const uint8_t *key, bint as_bytes,
