@@ -1,88 +1,16 @@
 """The server on real sockets, on both event loops, with a real client and with hostile bytes."""
 
 import asyncio
-import contextlib
-import os
 import signal
 import socket
 import subprocess
 import sys
 
 import pytest
-import uvloop
 import websockets
+from peers import HANDSHAKE, LIMIT, Echo, masked, port_of, raw, until
 
 import fastws
-
-HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-LIMIT = 20  # seconds for a test that should take milliseconds
-
-
-def masked(first, payload):
-    assert len(payload) < 126
-    return bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload
-
-
-class Echo(fastws.Handler):
-    log = None
-
-    def on_open(self, ws):
-        if self.log is not None:
-            self.log.append("open")
-
-    def on_message(self, ws, message):
-        ws.send(message)
-
-    def on_close(self, ws, code, reason):
-        if self.log is not None:
-            self.log.append(("close", code, reason))
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request):
-    """Run a coroutine function in a new loop: its exception handler hears nothing, no descriptor stays."""
-
-    def runner(main):
-        unheard = []
-        # What a kind of loop opens once and keeps, its thread pool's descriptors say, is not ours.
-        first = request.param()
-        first.run_until_complete(first.getaddrinfo("127.0.0.1", 1))
-        first.close()
-        before = len(os.listdir("/proc/self/fd"))
-        loop = request.param()
-        try:
-            loop.set_exception_handler(lambda _loop, context: unheard.append(context))
-            loop.run_until_complete(asyncio.wait_for(main(), LIMIT))
-        finally:
-            loop.close()
-        assert unheard == []
-        assert len(os.listdir("/proc/self/fd")) == before
-
-    return runner
-
-
-def port_of(server):
-    return server.sockets[0].getsockname()[1]
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
-@contextlib.asynccontextmanager
-async def raw(server, data=HANDSHAKE):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
-    writer.write(data)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 @pytest.mark.parametrize(

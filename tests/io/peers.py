@@ -1,0 +1,57 @@
+"""What tests on real sockets share: an echo handler, and peers that say just what a test wants said."""
+
+import asyncio
+import contextlib
+
+import fastws
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+LIMIT = 20  # seconds for a test that should take milliseconds
+
+
+def masked(first, payload):
+    """Return a frame from a client, with a mask of zeros."""
+    assert len(payload) < 126
+    return bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+class Echo(fastws.Handler):
+    """Echoes; with a list as `log`, notes how its connections open and close."""
+
+    log = None
+
+    def on_open(self, ws):
+        if self.log is not None:
+            self.log.append("open")
+
+    def on_message(self, ws, message):
+        ws.send(message)
+
+    def on_close(self, ws, code, reason):
+        if self.log is not None:
+            self.log.append(("close", code, reason))
+
+
+def port_of(server):
+    return server.sockets[0].getsockname()[1]
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def raw(server, data=HANDSHAKE):
+    """Connect a plain TCP client that has sent `data`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    writer.write(data)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
