@@ -6,7 +6,7 @@ hooks none of this runs.
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ def negotiator(process_request: Hook | None, process_response: Hook | None) -> N
     """
     Return what answers a request with the hooks' help; None when there are none.
 
-    What it returns gives the `Response`, at once when the hooks do, else as a coroutine.
+    What it returns gives the `Response`: at once, or a coroutine when a hook returned an awaitable.
     """
     if process_request is None and process_response is None:
         return None
@@ -35,14 +35,14 @@ def negotiator(process_request: Hook | None, process_response: Hook | None) -> N
     ) -> Response | Coroutine[Any, Any, Response]:
         if process_request is not None:
             result = process_request(connection, handshake.request)
-            if asyncio.iscoroutine(result):
+            if inspect.isawaitable(result):
                 return finish(connection, handshake, result)
         else:
             result = None
         response = answer(connection, handshake, result)
         if process_response is not None:
             changed = process_response(connection, handshake.request, response)
-            if asyncio.iscoroutine(changed):
+            if inspect.isawaitable(changed):
                 return final(response, changed)
             if changed is not None:
                 response = changed
@@ -52,7 +52,7 @@ def negotiator(process_request: Hook | None, process_response: Hook | None) -> N
         response = answer(connection, handshake, await pending)
         if process_response is not None:
             changed = process_response(connection, handshake.request, response)
-            if asyncio.iscoroutine(changed):
+            if inspect.isawaitable(changed):
                 changed = await changed
             if changed is not None:
                 response = changed

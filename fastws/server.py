@@ -68,6 +68,7 @@ class Server:
         self._listeners: list[Any] = []
         self._own_sockets: list[socket.socket] = []
         self._unix_path: str | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = loop.create_future()
         self._idle: asyncio.Future[None] | None = None
@@ -135,40 +136,45 @@ class Server:
         and callbacks that still run are cancelled. `wait_closed` tells when all is over.
 
         Args:
-            close_connections: False leaves the open ones to end by themselves.
+            close_connections: False leaves the open ones to end by themselves, or with the next `close`.
         """
-        if self._closing is None:
+        if self._ending is None:
             self._stop_listening()
-            self._closing = self._loop.create_task(self._close(close_connections, code, reason))
+            self._ending = self._loop.create_task(self._end())
+        if close_connections and self._closing is None:
+            self._closing = self._loop.create_task(self._close(code, reason))
 
-    async def _close(self, close_connections: bool, code: int, reason: str) -> None:
+    async def _end(self) -> None:
         try:
-            if close_connections:
-                for count, connection in enumerate(self._reactor.descriptors_of(self)):
-                    connection.shut_down(code, reason)
-                    if count % 256 == 255:
-                        await asyncio.sleep(0)
-            if not await self._wait_idle(self._close_timeout if close_connections else None):
-                self.abort()
-                for task in list(self._settings.tasks):
-                    task.cancel()
-                if not await self._wait_idle(1.0):
-                    self._logger.warning("%d callbacks ignore their cancellation", len(self._settings.tasks))
+            await self._wait_idle(None)
         finally:
             self._reactor.release()
             if not self._closed.done():
                 self._closed.set_result(None)
 
+    async def _close(self, code: int, reason: str) -> None:
+        for count, connection in enumerate(self._reactor.descriptors_of(self)):
+            connection.shut_down(code, reason)
+            if count % 256 == 255:
+                await asyncio.sleep(0)
+        if not await self._wait_idle(self._close_timeout):
+            self.abort()
+            for task in list(self._settings.tasks):
+                task.cancel()
+            if not await self._wait_idle(1.0):
+                self._logger.warning("%d callbacks ignore their cancellation", len(self._settings.tasks))
+                if self._idle is not None and not self._idle.done():
+                    self._idle.set_result(None)  # they are not waited for
+
     async def _wait_idle(self, timeout: float | None) -> bool:
         if self._is_idle():
             return True
-        self._idle = self._loop.create_future()
+        if self._idle is None or self._idle.done():
+            self._idle = self._loop.create_future()
         try:
-            await asyncio.wait_for(self._idle, timeout)
+            await asyncio.wait_for(asyncio.shield(self._idle), timeout)
         except (TimeoutError, asyncio.TimeoutError):
             return False
-        finally:
-            self._idle = None
         return True
 
     def abort(self) -> None:
@@ -455,6 +461,7 @@ def listen_unix(path: str, backlog: int) -> socket.socket:
 
 def is_stale(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a server whose backlog is full is alive
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -519,12 +526,14 @@ def run(
 
 async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Server], object] | None) -> None:
     loop = asyncio.get_running_loop()
-    server = await serving
+    server: Server | None = None
     signals = 0
 
     def stop() -> None:
         nonlocal signals
         signals += 1
+        if server is None:
+            return
         if signals == 1:
             server.close()
         else:
@@ -532,16 +541,22 @@ async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Serve
             for task in list(server._settings.tasks):
                 task.cancel()
 
+    # Before anybody can connect: a signal that comes then is not lost, and does not kill.
     for number_ in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number_, stop)
     try:
-        async with lifespan(server) if lifespan is not None else _nothing():
-            if ready is not None:
-                ready(server)
+        server = await serving
+        try:
+            async with lifespan(server) if lifespan is not None else _nothing():
+                if ready is not None:
+                    ready(server)
+                if signals:
+                    server.close()
+                await server.wait_closed()
+        finally:
+            server.close()
             await server.wait_closed()
     finally:
-        server.close()
-        await server.wait_closed()
         for number_ in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number_)
 

@@ -157,6 +157,7 @@ cdef class Connection(Protocol):
     cdef int call(self, object function, PyObject *first, PyObject *second, bint closing) except -1
     cdef int start_task(self, coroutine, function, bint closing) except -1
     cdef int crashed(self, error, function) except -1
+    cdef int fail_internally(self) except -1
     # Output.
     cdef int queue(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
                    PyObject *owner, bint copy) except -1

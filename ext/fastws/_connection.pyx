@@ -190,6 +190,8 @@ cdef class Pinged:
             future.set_result(self.ping[2])
         elif self.connection.phase != RUNNING:
             raise self.connection.closed_error()
+        elif len(self.ping) > 3:
+            return self.ping[3]
         else:
             self.ping.append(future)
         return future
@@ -775,7 +777,12 @@ cdef class Connection(Protocol):
                 self.send_close(GOING_AWAY, "")
                 self.carrier.set_deadline(self, DUE_CLOSING, self.settings.close_timeout)
         elif task.exception() is not None:
-            self.crashed(task.exception(), task.get_coro())
+            error = task.exception()
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                # The task has raised it out of the loop.
+                self.fail_internally()
+            else:
+                self.crashed(error, task.get_coro())
             self.after_input()
         if self.closed_due:
             self.closed_due = False
@@ -797,6 +804,9 @@ cdef class Connection(Protocol):
             self.call(on_error, <PyObject *>error, NULL, False)
         else:
             report(self.settings.logger, logging.ERROR, "connection handler failed", error=error)
+        return self.fail_internally()
+
+    cdef int fail_internally(self) except -1:
         if self.phase == RUNNING:
             self.fail(INTERNAL_ERROR, "internal error")
         return 0
