@@ -1,20 +1,22 @@
 """Handlers: what a user gives to `serve`, and how its functions are found.
 
-In: a class, an object, a factory, or plain functions. Out: for each new connection a handler
-and its `Callbacks`, looked up once for each handler class.
+In: a coroutine function, a class, an object, a factory, or plain functions. Out: for each new
+connection a handler and its `Callbacks`, looked up once for each handler class.
 
-One rule tells them apart. A class gets an instance per connection. An object with at least one
-`on_...` method is shared by all connections. Anything else that can be called is a factory,
-called with no arguments for each connection, and returns a handler.
+One rule tells them apart, in this order. A class gets an instance per connection. An object with
+at least one `on_...` method is shared by all connections. What can be called with no arguments,
+and is no coroutine function, is a factory: it is called for each connection and returns a handler.
+Anything else that can be called is called with the connection, and what it returns is awaited.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fastws._connection import Callbacks
+from fastws._settings import Callbacks
 
 if TYPE_CHECKING:
     from fastws._connection import Connection
@@ -112,11 +114,6 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
         return lambda: (None, callbacks)
     if functions:
         raise TypeError(f"a handler and {', '.join(functions)}: give one or the other")
-    if inspect.iscoroutinefunction(handler):
-        raise TypeError(
-            f"{handler!r} is a coroutine function; give a class with on_message, or on_message=..., "
-            "which may be `async def`"
-        )
     if isinstance(handler, type):
         if not is_handler(handler):
             raise TypeError(f"{handler!r} has none of {', '.join(EVENTS)}")
@@ -127,8 +124,29 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
         callbacks = shared_functions(handler)
         return lambda: (handler, callbacks)
     if callable(handler):
-        return from_factory(handler)
-    raise TypeError(f"handler is {handler!r}, expected a class, an object with on_message, or a factory")
+        if is_factory(handler):
+            return from_factory(handler)
+        main = Callbacks({"main": handler}, False)
+        return lambda: (None, main)
+    raise TypeError(
+        f"handler is {handler!r}, expected a coroutine function, a class or an object with on_message, or a factory"
+    )
+
+
+def is_factory(handler: Callable[..., Any]) -> bool:
+    """Tell a factory of handlers from what is called with a connection."""
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        return False
+    try:
+        inspect.signature(handler).bind()
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # a function in C that does not tell
+    return True
 
 
 def from_factory(factory: Callable[[], object]) -> HandlerSource:

@@ -93,7 +93,6 @@ class Policy:
         select_subprotocol: called with the connection and the list of what the client offers;
             returns one of it or None, or raises NegotiationError for a 400.
         server_header: the Server field; None leaves it out.
-        needs_request: hooks look at requests.
         max_line: bytes of the request line, and of one field, default 8 KiB.
         max_head: bytes of the request head, default 32 KiB.
         max_fields: header fields, default 128.
@@ -107,7 +106,6 @@ class Policy:
         "max_fields",
         "max_head",
         "max_line",
-        "needs_request",
         "origins",
         "select_subprotocol",
         "server_header",
@@ -121,7 +119,6 @@ class Policy:
         subprotocols: Sequence[str] | None = None,
         select_subprotocol: Callable[[Any, Sequence[str]], str | None] | None = None,
         server_header: str | None = SERVER_HEADER,
-        needs_request: bool = False,
         max_line: int = 8 * 1024,
         max_head: int = 32 * 1024,
         max_fields: int = 128,
@@ -143,7 +140,6 @@ class Policy:
         self.subprotocols = tuple(subprotocols or ())
         self.select_subprotocol = select_subprotocol
         self.server_header = server_header
-        self.needs_request = needs_request
         self.max_line = max_line
         self.max_head = max_head
         self.max_fields = max_fields
@@ -154,6 +150,27 @@ class Policy:
     def server_fields(self) -> list[tuple[str, str]]:
         """Return the Server field, as a list of none or one."""
         return [] if self.server_header is None else [("Server", self.server_header)]
+
+
+def accepting(policy: Policy, key: bytes, subprotocol: str | None, date: str) -> Response:
+    """
+    Return the 101 response, RFC 6455 4.2.2.
+
+    Args:
+        key: the request's Sec-WebSocket-Key.
+        date: the Date field's value.
+    """
+    headers = Headers(
+        [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Accept", accept_key(key).decode()),
+        ]
+    )
+    if subprotocol is not None:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    headers.update(policy.server_fields(), Date=date)
+    return Response(101, reason_phrase(101), headers)
 
 
 class FieldsByName(dict[bytes, bytes]):
@@ -331,17 +348,7 @@ class ServerHandshake:
         """
         key = self._judge_upgrade()
         self._choose_subprotocol(connection)
-        headers = Headers(
-            [
-                ("Upgrade", "websocket"),
-                ("Connection", "Upgrade"),
-                ("Sec-WebSocket-Accept", accept_key(key).decode()),
-            ]
-        )
-        if self.subprotocol is not None:
-            headers["Sec-WebSocket-Protocol"] = self.subprotocol
-        headers.update(self._policy.server_fields(), Date=http_date())
-        return Response(101, reason_phrase(101), headers)
+        return accepting(self._policy, key, self.subprotocol, http_date())
 
     def _judge_upgrade(self) -> bytes:
         """Return the key of a valid opening handshake, RFC 6455 4.2.1."""

@@ -49,17 +49,22 @@ NO_CONTENT = frozenset([101, 204, 205, 304])
 
 
 class DateCache:
-    """The Date field's value of the current second, RFC 9110 5.6.7."""
+    """
+    The Date field's value of the current second, RFC 9110 5.6.7.
+
+    Attributes:
+        second: that of the last value, since the epoch.
+    """
 
     def __init__(self) -> None:
-        self._second = -1
+        self.second = -1
         self._date = ""
 
     def __call__(self) -> str:
         now = int(time.time())
-        if now != self._second:
+        if now != self.second:
             self._date = email.utils.formatdate(now, usegmt=True)
-            self._second = now
+            self.second = now
         return self._date
 
 

@@ -19,9 +19,10 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fastws._connection import Connection, Settings
+from fastws._connection import Connection
 from fastws._kernels import kernels
 from fastws._reactor import reactor_of
+from fastws._settings import Settings
 from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.opening import negotiator
@@ -48,6 +49,13 @@ def number(name: str, value: float | None, minimum: float = 0) -> None:
         isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum
     ):
         raise ValueError(f"{name} is {value!r}, allowed are {minimum} and more, and None for no limit")
+
+
+def queue_limits(max_queue: int | tuple[int, int] | None) -> None:
+    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, 0)
+    number("max_queue", high, 1)
+    if low is None or (high is not None and not 0 <= low < high):
+        raise ValueError(f"max_queue is {max_queue!r}: the second figure must be less than the first")
 
 
 class Server:
@@ -236,6 +244,8 @@ class serve:
         ping_timeout: seconds without any byte from the peer after a Ping until it is dropped, default 20.
         close_timeout: seconds for the closing handshake, default 10.
         max_size: bytes of payload of an incoming message, default 1 MiB.
+        max_queue: messages waiting for `recv()` at which nothing more is received, default 16, until
+            a quarter of that is left; or both figures, as a tuple.
         write_limit: bytes waiting for a peer over which `await ws.send()` waits, default 64 KiB.
         write_cap: bytes waiting for a peer over which it is dropped, default 4 MiB.
         max_connections: open connections; more get 503. Default: the descriptor limit less 256.
@@ -282,6 +292,7 @@ class serve:
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
         max_size: int | None = 2**20,
+        max_queue: int | tuple[int, int] | None = 16,
         write_limit: int | None = 64 * 1024,
         write_cap: int | None = 4 * 1024 * 1024,
         max_connections: int | None = None,
@@ -308,6 +319,7 @@ class serve:
             ("write_cap", write_cap),
         ):
             number(name, value)
+        queue_limits(max_queue)
         number("max_connections", max_connections, 1)
         number("max_opening", max_opening, 1)
         if sum((unix is not None, sock is not None, host is not None or port is not None)) > 1:
@@ -317,7 +329,6 @@ class serve:
             subprotocols=subprotocols,
             select_subprotocol=select_subprotocol,
             server_header=server_header,
-            needs_request=process_request is not None or process_response is not None,
         )
         if max_connections is None:
             max_connections = default_max_connections()
@@ -329,6 +340,7 @@ class serve:
             "negotiate": negotiator(process_request, process_response),
             "logger": logger or logging.getLogger("fastws.server"),
             "max_size": max_size,
+            "max_queue": max_queue,
             "text_as": text_as,
             "write_limit": write_limit,
             "write_cap": write_cap,

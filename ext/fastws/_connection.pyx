@@ -1,32 +1,41 @@
-"""Connections: what a handler holds, and what ties protocol, handler and carrier together.
+"""Connections: what a handler holds, and how a handler is called.
 
-In: bytes and events from a carrier (the reactor), calls from handlers. Out: calls of handler
-functions, and frames in the outbox, which the carrier sends. RFC 6455 4.2, 5.5 and 7.
+In: requests and protocol events, from an endpoint's carrier; calls from handlers. Out: calls of
+handler functions, messages for coroutines, and frames. RFC 6455 4.2 and 6.
 
-Two rules keep this safe. Code of the user's may do anything to any connection, so state is
-looked at again after every call of it. And nothing here calls code of the user's from inside a
-call that the user made: what a send finds out (a lost peer, say) is told when that has returned.
+A handler is functions that are called from inside the batch that is being parsed, or a coroutine
+function, `Callbacks.main`, whose task takes messages from the inbox; see `_awaitables`.
 """
 
 import asyncio
 import logging
 import uuid
+from email.utils import formatdate
 
 from fastws.codes import State
-from fastws.exceptions import ConnectionClosed, InvalidState, closed_exception
-from fastws.handshake import Rejected, ServerHandshake, rejection
+from fastws.exceptions import ConcurrencyError, ConnectionClosed, InvalidMessage, InvalidState
+from fastws.handshake import Rejected, ServerHandshake, accepting, rejection
+from fastws.http11 import Request, http_date
 from fastws.log import report
+from fastws.streaming import fragments_of, is_streamable
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport uint8_t
 
-from fastws._frames cimport WS_CONTROL_MAX, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode
+from fastws._awaitables cimport (
+    CLOSED, DRAINED, READY, TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR,
+    Fragment, is_awaitable_of_ours, pinged, receiving, waiting, wake_receiver,
+)
+from fastws._endpoint cimport GONE, LINGERING, OPENING, RUNNING, Endpoint, Extras
+from fastws._frames cimport (
+    WS_BINARY, WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode,
+)
+from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
 from fastws._messages cimport Payload, encode_message, valid_text
-from fastws._outbox cimport outbox_append, outbox_free, outbox_new, outbox_overtake, outbox_pong
+from fastws._settings cimport Callbacks
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -35,190 +44,26 @@ cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
 
 cdef enum:
-    INTERNAL_ERROR = 1011
+    NORMAL = 1000
     GOING_AWAY = 1001
     ABNORMAL = 1006
-    # So many bytes waiting are sent at once, not at the end of the turn.
-    FLUSH_AT = 64 * 1024
-    # The most that is read and thrown away so that a peer can get our last words.
-    DISCARD_LIMIT = 1024 * 1024
-    # What an awaitable waits for.
-    DRAINED = 1
-    CLOSED = 2
+    INTERNAL_ERROR = 1011
 
 
-cdef class Callbacks:
-    """
-    A handler's functions, looked up once.
-
-    Args:
-        functions: by name; absent ones are never called.
-        bound: the functions take the handler as their first argument.
-    """
-
-    def __init__(self, dict functions, bint bound):
-        self.on_open = functions.get("on_open")
-        self.on_message = functions.get("on_message")
-        self.on_close = functions.get("on_close")
-        self.on_ping = functions.get("on_ping")
-        self.on_pong = functions.get("on_pong")
-        self.on_drain = functions.get("on_drain")
-        self.on_error = functions.get("on_error")
-        self.bound = bound
-
-
-cdef double seconds(value):
-    return -1.0 if value is None else value
-
-
-cdef class Settings:
-    """
-    What all connections of one server share.
-
-    Args: times in seconds and sizes in bytes, None switching a limit off; see `fastws.serve`.
-    """
-
-    def __init__(self, *, server, policy, make_handler, negotiate, logger, max_size, text_as, write_limit,
-                 write_cap, open_timeout, ping_interval, ping_timeout, close_timeout, max_connections,
-                 max_opening, on_idle):
-        self.server = server
-        self.policy = policy
-        self.make_handler = make_handler
-        self.negotiate = negotiate
-        self.logger = logger
-        self.max_size = <uint64_t>-1 if max_size is None else max_size
-        self.text_as_bytes = text_as == "bytes"
-        self.write_limit = <size_t>-1 if write_limit is None else write_limit
-        self.write_cap = <size_t>-1 if write_cap is None else write_cap
-        self.open_timeout = seconds(open_timeout)
-        self.ping_interval = seconds(ping_interval)
-        self.ping_timeout = seconds(ping_timeout)
-        self.close_timeout = seconds(close_timeout)
-        self.max_connections = max_connections
-        self.max_opening = max_opening
-        self.on_idle = on_idle
-        self.tasks = set()
-
-    @property
-    def max_size(self):
-        """Bytes of a message; None: no limit."""
-        return None if self.max_size == <uint64_t>-1 else self.max_size
-
-    @property
-    def max_connections(self):
-        """How many connections may be open."""
-        return self.max_connections
-
-
-cdef class Carrier:
-    cdef int schedule(self, Connection connection) except -1:
-        return 0
-
-    cdef int flush(self, Connection connection) except -1:
-        return 0
-
-    cdef int resume(self, Connection connection) except -1:
-        return 0
-
-    cdef int finish(self, Connection connection) except -1:
-        return 0
-
-    cdef int drop(self, Connection connection) except -1:
-        return 0
-
-    cdef int set_deadline(self, Connection connection, Due due, double seconds) except -1:
-        return 0
-
-    cdef int raise_later(self, error) except -1:
-        return 0
-
-    cdef object address_of(self, Connection connection, bint peer):
-        return None
-
-    cdef double seconds(self):
-        return 0
-
-
-cdef class Extras:
-    pass
+# Of a client's connection: messages go to recv().
+cdef Callbacks RECEIVES = Callbacks({"main": True}, False)
 
 
 @cython.final
-cdef class Sent:
-    """What `send` returns when there is nothing to wait for."""
-
-    def __await__(self):
-        return iter(())
-
-    def __repr__(self):
-        return "<nothing to wait for>"
-
-
-cdef Sent SENT = Sent()
-
-
-@cython.final
-cdef class Waiting:
-    """What `send` and `close` return when there is something to wait for; a wait begins with `await`."""
-    cdef Connection connection
-    cdef int kind
-
-    def __await__(self):
-        future = self.connection.wait_for(self.kind)
-        return iter(()) if future is None else future.__await__()
-
-
-cdef Waiting waiting(Connection connection, int kind):
-    cdef Waiting result = Waiting.__new__(Waiting)
-    result.connection = connection
-    result.kind = kind
-    return result
-
-
-@cython.final
-cdef class Pinged:
-    """What `ping` returns: `await` it for a future, and that for the latency in seconds."""
-    cdef Connection connection
-    cdef list ping
-
-    def __await__(self):
-        return self.wait().__await__()
-
-    async def wait(self):
-        future = self.connection.carrier.loop.create_future()
-        if self.ping[2] is not None:
-            future.set_result(self.ping[2])
-        elif self.connection.phase != RUNNING:
-            raise self.connection.closed_error()
-        elif len(self.ping) > 3:
-            return self.ping[3]
-        else:
-            self.ping.append(future)
-        return future
-
-
-@cython.final
-cdef class Connection(Protocol):
+cdef class Connection(Endpoint):
     """
-    A WebSocket connection, as handlers get it.
+    A WebSocket connection, as handlers and clients get it.
 
     Hashable, weakly referenceable, and open to attributes of your own (`ws.user = ...`).
     Its methods may be called from the thread of its event loop only.
     """
 
-    def __cinit__(self):
-        self.fd = -1
-        self.phase = OPENING
-        self.due = DUE_NOTHING
-        self.outbox = NULL
-        self.rest = NULL
-
-    def __dealloc__(self):
-        if self.outbox != NULL:
-            outbox_free(self.outbox)
-        PyMem_Free(self.rest)
-
-    # ------------------------------------------------------------------ for handlers: output
+    # ------------------------------------------------------------------ output
 
     @cython.nonecheck(False)
     def send(self, message, *, text=None):
@@ -227,7 +72,8 @@ cdef class Connection(Protocol):
 
         Args:
             message: str is sent as text, bytes and any other contiguous buffer as binary.
-                A buffer that may change is copied.
+                A buffer that may change is copied. An iterable or an asynchronous iterable of
+                these is sent as one message in fragments, RFC 6455 5.4; that takes an `await`.
             text: True sends bytes, which must be UTF-8, as text; False sends a str as binary.
 
         Returns: an awaitable. Callbacks ignore it; a coroutine that awaits it is held while
@@ -235,7 +81,7 @@ cdef class Connection(Protocol):
 
         Raises:
             ConnectionClosed: the connection is closed or closing; nothing was sent.
-            TypeError: `message` is no str and no contiguous buffer.
+            TypeError: `message` is no str, no contiguous buffer and no iterable of these.
             UnicodeError: the text has no UTF-8 form.
             RuntimeError: called from a thread other than the event loop's.
         """
@@ -245,11 +91,56 @@ cdef class Connection(Protocol):
             self.check_thread()
         if self.phase != RUNNING or self.close_queued:
             raise self.closed_error()
+        if not isinstance(message, (str, bytes)) and is_streamable(message):
+            return self.send_fragments(message, text)
         owner = encode_message(message, text, &payload)
         if self.outbox != NULL and self.outbox.size > self.settings.write_cap:
             self.drop_overfull()
             raise self.closed_error()
-        self.send_frame(payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        if self.extras is not None and self.extras.stream is not None:
+            # It must not come between fragments, RFC 6455 5.4.
+            return self.extras.stream.queue(self, payload.opcode, owner)
+        self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        return self.after_send()
+
+    async def send_fragments(self, message, text):
+        """Internal: send the items of `message` as one message in fragments."""
+        cdef Extras extras = self.more()
+        cdef Stream mine
+        while extras.stream is not None:
+            await (<Stream>extras.stream).ended(self)
+        if self.phase != RUNNING or self.close_queued:
+            raise self.closed_error()
+        mine = extras.stream = Stream()
+        try:
+            async for fragment in fragments_of(message):
+                await self.send_fragment(mine, fragment, text)
+            if mine.started and self.phase == RUNNING and not self.close_queued:
+                self.send_frame(WS_FIN | WS_CONT, NULL, 0, NULL)
+        except BaseException:
+            # The message cannot be ended as what it was to be.
+            if mine.started and self.phase == RUNNING and not self.close_queued:
+                self.fail_internally()
+                self.after_input()
+            raise
+        finally:
+            extras.stream = None
+            mine.end(self)
+        await self.after_send()
+
+    cdef object send_fragment(self, Stream stream, fragment, text):
+        cdef Payload payload
+        cdef object owner
+        if self.phase != RUNNING or self.close_queued:
+            raise self.closed_error()
+        owner = encode_message(fragment, None if text else text, &payload)
+        if text:
+            payload.opcode = WS_TEXT
+        if stream.started and payload.opcode != stream.opcode:
+            raise TypeError("all fragments of a message must be str, or all bytes")
+        stream.opcode = payload.opcode
+        self.send_frame(WS_CONT if stream.started else payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        stream.started = True
         return self.after_send()
 
     def ping(self, data=None):
@@ -262,10 +153,10 @@ cdef class Connection(Protocol):
         Returns: an awaitable that gives a future that gives the latency in seconds:
             `latency = await (await ws.ping())`.
 
-        Raises: ConnectionClosed, ValueError for longer data.
+        Raises: ConnectionClosed, ValueError for longer data, ConcurrencyError for data that a Ping
+            which is not answered has.
         """
         cdef bytes payload
-        cdef Pinged result
         cdef list ping
         self.check_thread()
         if self.phase != RUNNING or self.close_queued:
@@ -275,16 +166,17 @@ cdef class Connection(Protocol):
             payload = int(self.ping_number).to_bytes(4, "big")
         else:
             payload = control_payload(data)
+            if self.extras is not None and self.extras.pings is not None:
+                for ping in self.extras.pings:
+                    if ping[0] == payload:
+                        raise ConcurrencyError("a ping with the same data waits for its pong already")
         ping = [payload, self.carrier.seconds(), None]
         extras = self.more()
         if extras.pings is None:
             extras.pings = []
         extras.pings.append(ping)
-        self.send_frame(WS_PING, payload, <size_t>len(payload), <PyObject *>payload)
-        result = Pinged.__new__(Pinged)
-        result.connection = self
-        result.ping = ping
-        return result
+        self.send_frame(WS_FIN | WS_PING, payload, <size_t>len(payload), <PyObject *>payload)
+        return pinged(self, ping)
 
     def pong(self, data=b""):
         """
@@ -300,7 +192,7 @@ cdef class Connection(Protocol):
         self.check_thread()
         if self.phase != RUNNING or self.close_queued:
             raise self.closed_error()
-        self.send_frame(WS_PONG, payload, <size_t>len(payload), <PyObject *>payload)
+        self.send_frame(WS_FIN | WS_PONG, payload, <size_t>len(payload), <PyObject *>payload)
         return self.after_send()
 
     def close(self, code=1000, reason=""):
@@ -319,12 +211,7 @@ cdef class Connection(Protocol):
         self.check_thread()
         if self.phase == OPENING:
             raise InvalidState("the opening handshake is not complete")
-        if self.phase == RUNNING and not self.close_queued:
-            self.send_close(code, reason)
-            self.carrier.set_deadline(self, DUE_CLOSING, self.settings.close_timeout)
-            if self.held:
-                self.hold()
-                self.carrier.resume(self)
+        self.begin_close(code, reason)
         return waiting(self, CLOSED)
 
     def wait_closed(self):
@@ -342,7 +229,92 @@ cdef class Connection(Protocol):
         """Bytes that are queued and have not left for this peer."""
         return 0 if self.outbox == NULL else self.outbox.size
 
-    # ------------------------------------------------------------------ for handlers: input
+    # ------------------------------------------------------------------ input
+
+    def recv(self, decode=None):
+        """
+        Wait for the next message, RFC 6455 6.2.
+
+        Cancelling the wait loses no message.
+
+        Args:
+            decode: None gives text as `text_as` says, str by default, and binary as bytes; True
+                gives str and False gives bytes, whatever came.
+
+        Returns: an awaitable that gives the message.
+
+        Raises, from `await`:
+            ConnectionClosed: the connection is closed, and all messages before that were taken.
+            ConcurrencyError: another coroutine is in `recv` or `recv_streaming`.
+        Raises: InvalidState when messages go to callbacks.
+        """
+        if self.callbacks.main is None or PyThread_get_thread_ident() != self.carrier.thread:
+            self.check_receives()
+        if self.taking_stream:
+            raise ConcurrencyError("a coroutine is in recv_streaming for this connection already")
+        return receiving(self, TAKE_AS_IT_IS if decode is None else TAKE_STR if decode else TAKE_BYTES)
+
+    def __aiter__(self):
+        self.check_receives()
+        return self
+
+    def __anext__(self):
+        if self.taking_stream:
+            raise ConcurrencyError("a coroutine is in recv_streaming for this connection already")
+        return receiving(self, TAKE_NEXT)
+
+    async def recv_streaming(self, decode=None):
+        """
+        Take the next message in fragments, as they come, RFC 6455 5.4.
+
+        A message that came whole is one fragment. Exhaust the iterator: what is left of the message
+        otherwise is thrown away.
+
+        Args:
+            decode: as for `recv`.
+
+        Yields: str or bytes.
+        Raises: as `recv`.
+        """
+        self.check_receives()
+        if self.taking_stream:
+            raise ConcurrencyError("a coroutine is in recv_streaming for this connection already")
+        self.taking_stream = True
+        self.streaming = True
+        try:
+            while True:
+                item = await receiving(self, TAKE_FRAGMENT)
+                if not isinstance(item, Fragment):
+                    yield as_asked(item, decode)
+                    return
+                yield as_asked((<Fragment>item).data, decode)
+                if (<Fragment>item).fin:
+                    return
+        finally:
+            self.taking_stream = False
+            self.streaming = False
+            self.discard_fragments()
+
+    cdef int discard_fragments(self) except -1:
+        """Drop what is left of a message of which a fragment is, or would be, next."""
+        cdef PyObject *item
+        cdef bint fin
+        while not inbox_empty(self.inbox) and type(<object>self.inbox.items[self.inbox.head]) is Fragment:
+            item = inbox_take(self.inbox)
+            fin = (<Fragment>item).fin
+            Py_XDECREF(item)
+            if fin:
+                return 0
+        self.discarding = inbox_empty(self.inbox) and self.message.handed != 0
+        return 0
+
+    cdef int check_receives(self) except -1:
+        self.check_thread()
+        if self.callbacks is None:
+            raise self.closed_error()
+        if self.callbacks.main is None:
+            raise InvalidState("messages go to on_message; recv is for coroutine handlers")
+        return 0
 
     def pause_reading(self):
         """Deliver nothing more, and stop receiving, until `resume_reading`; the peer will notice."""
@@ -364,7 +336,7 @@ cdef class Connection(Protocol):
         """Whether the message delivered last was text; with `text_as="bytes"` its type does not tell."""
         return self.last_opcode == WS_TEXT
 
-    # ------------------------------------------------------------------ for handlers: facts
+    # ------------------------------------------------------------------ facts
 
     @property
     def state(self):
@@ -394,11 +366,20 @@ cdef class Connection(Protocol):
     def request(self):
         """The `Request` that opened the connection."""
         if isinstance(self.head, bytes):
-            from fastws.http11 import Request
             self.head = Request.parse(self.head)
         if self.head is None and self.opening is not None:
             return self.opening.request
         return self.head
+
+    @property
+    def response(self):
+        """The `Response` that opened the connection; None before."""
+        if self.extras is not None and self.extras.response is not None:
+            return self.extras.response
+        if self.phase == OPENING or self.head is None:
+            return None
+        return accepting(self.settings.policy, self.request.headers["Sec-WebSocket-Key"].encode(),
+                         self.subprotocol, formatdate(self.opened_at, usegmt=True))
 
     @property
     def remote_address(self):
@@ -455,6 +436,8 @@ cdef class Connection(Protocol):
 
     cdef int opening_received(self, bytes data) except -1:
         cdef object handshake = self.opening
+        if self.client:
+            return self.response_received(data)
         if handshake is None:
             handshake = self.opening = ServerHandshake(self.settings.policy)
         try:
@@ -508,6 +491,7 @@ cdef class Connection(Protocol):
 
     cdef int negotiated(self, response) except -1:
         if response.status_code == 101:
+            self.more().response = response
             return self.open_now(self.opening.serialize(response))
         return self.reject(response)
 
@@ -515,7 +499,6 @@ cdef class Connection(Protocol):
         """The opening handshake is complete: `reply` goes out, and frames may come."""
         cdef object handshake = self.opening
         cdef bytes rest
-        cdef bytearray copy
         try:
             self.handler, self.callbacks = self.settings.make_handler()
         except Exception as error:
@@ -525,22 +508,68 @@ cdef class Connection(Protocol):
         self.subprotocol = handshake.subprotocol
         rest = handshake.rest
         self.opening = None
-        self.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(reply), <size_t>len(reply), <PyObject *>reply, True)
-        self.phase = RUNNING
-        self.settings.opening_count -= 1
-        self.settings.open_count += 1
-        if self.settings.ping_interval >= 0:
-            # A random phase: connections that came together are not pinged together.
-            self.carrier.set_deadline(self, DUE_KEEPALIVE, self.settings.ping_interval * random_fraction())
-        else:
-            self.carrier.set_deadline(self, DUE_NOTHING, -1)
-        if self.callbacks.on_open is not None:
+        self.opened_at = http_date.second
+        self.queue_bytes(reply)
+        self.started()
+        if self.callbacks.main is not None:
+            self.start_main()
+        elif self.callbacks.on_open is not None:
             self.call(self.callbacks.on_open, NULL, NULL, False)
-        if rest and self.phase == RUNNING:
-            copy = bytearray(rest)
-            self.feed(<uint8_t *><char *>copy, len(copy))
-        else:
-            self.after_input()
+        return self.feed_rest(rest)
+
+    cdef int feed_rest(self, bytes rest) except -1:
+        """Take the frames that came in one piece with the opening handshake."""
+        cdef bytearray copy
+        if not rest or self.phase != RUNNING:
+            return self.after_input()
+        copy = bytearray(rest)
+        return self.feed(<uint8_t *><char *>copy, len(copy))
+
+    # ------------------------------------------------------------------ the client's side of it
+
+    cdef int connected(self) except -1:
+        """The TCP connection stands: send the request, RFC 6455 4.1."""
+        return self.queue_bytes(self.opening.request_bytes)
+
+    cdef int response_received(self, bytes data) except -1:
+        cdef object handshake = self.opening
+        try:
+            if not handshake.receive_data(data):
+                return 0
+            handshake.check()
+        except Exception as error:
+            return self.refuse(error)
+        self.opening = None
+        self.head = handshake.head
+        self.subprotocol = handshake.subprotocol
+        self.more().response = handshake.response
+        self.callbacks = RECEIVES
+        self.started()
+        if not self.extras.opened.done():
+            self.extras.opened.set_result(self)
+        return self.feed_rest(handshake.rest)
+
+    def opening_done(self, future):
+        """Internal: whoever waits for a client's connection has it, or has given up."""
+        if future.cancelled() and self.phase != GONE:
+            self.carrier.drop(self)
+
+    cdef int refuse(self, error) except -1:
+        """There will be no connection: tell who waits for it why."""
+        if not self.extras.opened.done():
+            self.extras.opened.set_exception(error)
+        return self.carrier.drop(self)
+
+    cdef int opening_ended(self, str why) except -1:
+        if self.client:
+            try:
+                if self.opening.receive_eof():
+                    self.opening.check()
+                self.refuse(InvalidMessage(f"the server {why}"))
+            except Exception as error:
+                self.refuse(error)
+            return 0
+        report(self.settings.logger, logging.DEBUG, "%s %s", self.remote_address, why)
         return 0
 
     cdef int reject(self, response) except -1:
@@ -555,135 +584,15 @@ cdef class Connection(Protocol):
                 # A hook made a response that cannot be sent.
                 report(self.settings.logger, logging.ERROR, "opening handshake failed", error=error)
                 reply = self.opening.serialize(rejection(500, "Failed to open a WebSocket connection."))
-        self.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(reply), <size_t>len(reply), <PyObject *>reply, True)
+        self.queue_bytes(reply)
         self.opening = None
         return self.over()
 
-    # ------------------------------------------------------------------ what a carrier reports
-
-    cdef int bytes_received(self, uint8_t *data, Py_ssize_t size) except -1:
-        if self.phase == RUNNING:
-            return self.feed(data, size)
-        if self.phase == OPENING:
-            return self.opening_received(data[:size])
-        self.discarded += <uint32_t>size
-        if self.discarded > DISCARD_LIMIT:
-            self.carrier.drop(self)
-        return 0
-
-    cdef int feed(self, uint8_t *data, Py_ssize_t size) except -1:
-        cdef Py_ssize_t used
-        try:
-            used = self.receive(data, size)
-            if used < size and self.phase == RUNNING:
-                self.keep_rest(data + used, size - used)
-        except MemoryError as error:
-            self.crashed(error, None)
-        return self.after_input()
-
-    cdef int direct_bytes_received(self, size_t size) except -1:
-        try:
-            self.direct_received(size)
-        except MemoryError as error:
-            self.crashed(error, None)
-        return self.after_input()
-
-    cdef int keep_rest(self, const uint8_t *data, Py_ssize_t size) except -1:
-        # Nothing is received while there is a rest, so that there is at most one.
-        self.rest = <uint8_t *>PyMem_Malloc(<size_t>size)
-        if self.rest == NULL:
-            raise MemoryError(f"no memory for {size} bytes of unparsed input")
-        memcpy(self.rest, data, <size_t>size)
-        self.rest_start = 0
-        self.rest_end = size
-        return 0
-
-    cdef int deliver_rest(self) except -1:
-        """Go on with what could not be delivered; the carrier calls it before it receives again."""
-        cdef uint8_t *rest = self.rest
-        cdef Py_ssize_t used
-        if rest == NULL or self.held or self.phase != RUNNING:
-            return 0
-        # It is not ours while handlers run, so that nothing they do can free it.
-        self.rest = NULL
-        try:
-            used = self.receive(rest + self.rest_start, self.rest_end - self.rest_start)
-            self.rest_start += used
-        except MemoryError as error:
-            self.crashed(error, None)
-        if self.rest_start < self.rest_end and self.phase == RUNNING and not self.failed:
-            self.rest = rest
-        else:
-            PyMem_Free(rest)
-        return self.after_input()
-
-    cdef int after_input(self) except -1:
-        if self.phase == RUNNING and (self.failed or self.close_arrived):
-            return self.over()
-        return 0
-
-    cdef int end_received(self) except -1:
-        """The peer has shut down its side."""
-        if self.phase == RUNNING:
-            # RFC 6455 7.1.5: no Close was received, so the close code is 1006.
-            self.over()
-        elif self.phase == OPENING:
-            report(self.settings.logger, logging.DEBUG, "%s left before the opening handshake was complete",
-                   self.remote_address)
-            self.carrier.drop(self)
-        else:
-            self.carrier.drop(self)
-        return 0
-
-    cdef int deadline_reached(self) except -1:
-        cdef uint8_t due = self.due
-        self.due = DUE_NOTHING
-        if due == DUE_KEEPALIVE:
-            return self.keepalive()
-        if due == DUE_OPENING:
-            report(self.settings.logger, logging.DEBUG, "%s did not complete the opening handshake in %s s",
-                   self.remote_address, self.settings.open_timeout)
-            if self.extras is not None and self.extras.negotiation is not None:
-                self.extras.negotiation.cancel()
-        self.carrier.drop(self)
-        return 0
-
-    cdef int output_left(self) except -1:
-        """Everything that was queued has left, or enough of it for more."""
-        cdef Extras extras
-        if not self.over_limit or (self.outbox != NULL and self.outbox.size > self.settings.write_limit):
-            return 0
-        self.over_limit = False
-        extras = self.extras
-        if extras is not None and extras.drain_waiters is not None:
-            waiters = extras.drain_waiters
-            extras.drain_waiters = None
-            for future in waiters:
-                if not future.done():
-                    future.set_result(None)
-        if self.phase == RUNNING and self.callbacks.on_drain is not None:
-            self.call(self.callbacks.on_drain, NULL, NULL, False)
-            self.after_input()
-        return 0
-
-    cdef int lost(self) except -1:
-        """The descriptor is closed. Called with no code of the user's on the stack."""
-        if self.extras is not None and self.extras.negotiation is not None:
-            self.extras.negotiation.cancel()
-        self.notify_closed()
-        return self.released()
-
-    cdef int released(self) except -1:
-        # The last word: counts, and whoever waits for the end.
-        cdef Extras extras = self.extras
-        if extras is not None and extras.close_waiters is not None:
-            waiters = extras.close_waiters
-            extras.close_waiters = None
-            for future in waiters:
-                if not future.done():
-                    future.set_result(None)
-        self.settings.on_idle()
-        return 0
+    cdef int turn_away(self) except -1:
+        """There are too many connections: say so, and close."""
+        report(self.settings.logger, logging.WARNING, "%s turned away: %d connections, %d opening handshakes",
+               self.remote_address, self.settings.open_count, self.settings.opening_count)
+        return self.reject(rejection(503, "Too many connections.", [("Retry-After", "5")]))
 
     # ------------------------------------------------------------------ protocol events
 
@@ -691,7 +600,7 @@ cdef class Connection(Protocol):
     cdef int on_message(self, object message) except -1:
         global valid_text
         if self.callbacks.on_message is None:
-            return 0
+            return 0 if self.callbacks.main is None else self.deliver(message)
         if not self.text_as_bytes or self.last_opcode != WS_TEXT:
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
         valid_text = <PyObject *>message
@@ -699,6 +608,35 @@ cdef class Connection(Protocol):
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
         finally:
             valid_text = NULL
+
+    cdef int on_fragment(self, object data, bint fin) except -1:
+        cdef Fragment fragment = Fragment.__new__(Fragment)
+        fragment.data = data
+        fragment.fin = fin
+        return self.deliver(fragment)
+
+    @cython.nonecheck(False)
+    cdef int deliver(self, object item) except -1:
+        if self.discarding:
+            # The rest of a message that recv_streaming left before its end.
+            if isinstance(item, Fragment):
+                self.discarding = not (<Fragment>item).fin
+                return 0
+            self.discarding = False
+        inbox_put(&self.inbox, item)
+        if self.inbox.count >= self.settings.high_water:
+            self.full = True
+            self.hold()
+        return 0
+
+    cdef int input_done(self) except -1:
+        if self.receiver is None or inbox_empty(self.inbox):
+            return 0
+        try:
+            return wake_receiver(self, True)
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt, which a task does not keep to itself.
+            return self.carrier.raise_later(error)
 
     cdef int on_ping(self, bytes payload) except -1:
         if self.callbacks.on_ping is not None and not self.close_queued:
@@ -708,8 +646,7 @@ cdef class Connection(Protocol):
     cdef int on_pong(self, bytes payload) except -1:
         cdef list ping, pings
         cdef int i
-        if self.pinged_at and payload == keepalive_payload(self):
-            self.latency = (self.carrier.now - self.pinged_at) * 1e-9
+        self.keepalive_answered(payload)
         pings = None if self.extras is None else self.extras.pings
         if pings is not None:
             for i in range(len(pings)):
@@ -750,8 +687,8 @@ cdef class Connection(Protocol):
                 result = PyObject_Vectorcall(function, &args[1], (count + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
             else:
                 result = PyObject_Vectorcall(function, &args[2], count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-            if result is not None and result is not SENT and type(result) is not Waiting:
-                if PyCoro_CheckExact(result) or asyncio.iscoroutine(result):
+            if result is not None and result is not READY:
+                if PyCoro_CheckExact(result) or (not is_awaitable_of_ours(result) and asyncio.iscoroutine(result)):
                     self.start_task(result, function, closing)
         except BaseException as error:
             self.crashed(error, function)
@@ -773,9 +710,7 @@ cdef class Connection(Protocol):
         self.busy = False
         self.hold()
         if task.cancelled():
-            if self.phase == RUNNING:
-                self.send_close(GOING_AWAY, "")
-                self.carrier.set_deadline(self, DUE_CLOSING, self.settings.close_timeout)
+            self.begin_close(GOING_AWAY, "")
         elif task.exception() is not None:
             error = task.exception()
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
@@ -788,6 +723,40 @@ cdef class Connection(Protocol):
             self.closed_due = False
             self.notify_closed()
         elif not self.held:
+            self.carrier.resume(self)
+        self.settings.on_idle()
+
+    cdef int start_main(self) except -1:
+        """Run the coroutine handler as a task, for as long as the connection lasts."""
+        try:
+            task = self.carrier.loop.create_task(self.callbacks.main(self))
+        except BaseException as error:
+            return self.crashed(error, self.callbacks.main)
+        self.settings.tasks.add(task)
+        self.more().task = task
+        task.add_done_callback(self.main_done)
+        return 0
+
+    def main_done(self, task):
+        """Internal: the coroutine handler has ended; so does the connection."""
+        self.settings.tasks.discard(task)
+        self.extras.task = None
+        if task.cancelled():
+            self.begin_close(GOING_AWAY, "")
+        elif task.exception() is None:
+            self.begin_close(NORMAL, "")
+        else:
+            error = task.exception()
+            if isinstance(error, ConnectionClosed) and (self.phase != RUNNING or self.close_queued):
+                report(self.settings.logger, logging.DEBUG, "handler stopped by %r", error)
+            elif not isinstance(error, (SystemExit, KeyboardInterrupt)):
+                report(self.settings.logger, logging.ERROR, "connection handler failed", error=error)
+            self.fail_internally()
+            self.after_input()
+        # Nobody will take what comes now.
+        self.full = self.paused = False
+        self.hold()
+        if not self.held:
             self.carrier.resume(self)
         self.settings.on_idle()
 
@@ -811,120 +780,17 @@ cdef class Connection(Protocol):
             self.fail(INTERNAL_ERROR, "internal error")
         return 0
 
-    # ------------------------------------------------------------------ output
-
-    @cython.nonecheck(False)
-    cdef int write(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
-                   PyObject *owner) except -1:
-        cdef uint8_t[WS_HEADER_MAX + 125] frame
-        if self.blocked and header[0] >= 0x80 | WS_PING:
-            # The peer does not read, so its outbox holds more than it takes: control frames
-            # go ahead, and of Pongs only the newest is kept.
-            memcpy(frame, header, header_size)
-            memcpy(frame + header_size, data, size)
-            if header[0] == 0x80 | WS_PONG:
-                outbox_pong(self.outbox, frame, header_size + <unsigned>size)
-                return 0
-            return outbox_overtake(self.outbox, frame, header_size + <unsigned>size)
-        return self.queue(header, header_size, data, size, owner, True)
-
-    @cython.nonecheck(False)
-    cdef int queue(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
-                   PyObject *owner, bint copy) except -1:
-        if self.phase == GONE:
-            return 0
-        if self.outbox == NULL:
-            self.outbox = outbox_new()
-        outbox_append(self.outbox, header, header_size, data, size, owner, copy, self.dirty)
-        if not self.blocked:
-            if self.outbox.size >= FLUSH_AT:
-                self.carrier.flush(self)
-            elif not self.dirty:
-                self.carrier.schedule(self)
+    cdef int drained(self) except -1:
+        if self.callbacks.on_drain is not None:
+            return self.call(self.callbacks.on_drain, NULL, NULL, False)
         return 0
-
-    cdef object after_send(self):
-        if self.outbox == NULL or self.outbox.size <= self.settings.write_limit:
-            return SENT
-        self.over_limit = True
-        return waiting(self, DRAINED)
-
-    cdef int drop_overfull(self) except -1:
-        report(self.settings.logger, logging.WARNING, "%s dropped: it does not read, %d bytes wait for it",
-               self.remote_address, self.outbox.size)
-        return self.carrier.drop(self)
-
-    # ------------------------------------------------------------------ life
-
-    cdef int keepalive(self) except -1:
-        """Send the Ping that is due, or judge what became of the last."""
-        cdef int64_t now = self.carrier.now
-        cdef double interval = self.settings.ping_interval
-        cdef double timeout = self.settings.ping_timeout
-        cdef double waited
-        cdef bytes payload
-        if self.phase != RUNNING or self.close_queued:
-            return 0
-        if self.pinged_at:
-            waited = (now - self.pinged_at) * 1e-9
-            if self.received_at >= self.pinged_at or timeout < 0:
-                # Any byte proves life.
-                self.pinged_at = 0
-                if waited < interval:
-                    return self.carrier.set_deadline(self, DUE_KEEPALIVE, interval - waited)
-            elif self.held:
-                # We do not read, so that we cannot know.
-                self.pinged_at = now
-                return self.carrier.set_deadline(self, DUE_KEEPALIVE, timeout)
-            elif waited < timeout:
-                return self.carrier.set_deadline(self, DUE_KEEPALIVE, timeout - waited)
-            else:
-                report(self.settings.logger, logging.DEBUG, "%s dropped: no answer to a ping in %s s",
-                       self.remote_address, timeout)
-                return self.carrier.drop(self)
-        self.ping_number += 1
-        self.pinged_at = now
-        payload = keepalive_payload(self)
-        self.send_frame(WS_PING, payload, <size_t>len(payload), <PyObject *>payload)
-        return self.carrier.set_deadline(self, DUE_KEEPALIVE,
-                                         interval if timeout < 0 or interval < timeout else timeout)
-
-    cdef int hold(self) except -1:
-        # After our Close nothing is delivered, and the peer's has to be found.
-        self.held = (self.busy or self.paused) and not self.close_queued
-        return 0
-
-    cdef int over(self) except -1:
-        """No frame will be parsed any more: end the TCP connection, and tell the handler."""
-        if self.phase >= LINGERING:
-            return 0
-        if self.phase == OPENING:
-            self.settings.opening_count -= 1
-            self.settings.open_count += 1
-        self.phase = LINGERING
-        PyMem_Free(self.rest)
-        self.rest = NULL
-        self.paused = False
-        self.carrier.finish(self)
-        return self.notify_closed()
 
     cdef int notify_closed(self) except -1:
-        """Call on_close, once, and after everything that was delivered before."""
-        cdef Extras extras = self.extras
-        cdef list ping
+        """Call on_close, or tell the coroutine: once, and after everything that was delivered before."""
         if self.closed_done:
             return 0
-        if extras is not None:
-            waiters = extras.drain_waiters
-            extras.drain_waiters = None
-            for future in waiters or ():
-                if not future.done():
-                    future.set_exception(self.closed_error())
-            for ping in extras.pings or ():
-                if len(ping) > 3 and not ping[3].done():
-                    ping[3].set_exception(self.closed_error())
-                    ping[3].exception()  # nobody has to look at it
-            extras.pings = None
+        Endpoint.notify_closed(self)
+        wake_receiver(self, False)
         if self.callbacks is None:
             return 0
         if self.busy:
@@ -934,46 +800,14 @@ cdef class Connection(Protocol):
         if self.callbacks.on_close is not None:
             code = self.close_code
             reason = self.close_reason
-            self.call(self.callbacks.on_close, <PyObject *>code, <PyObject *>reason, True)
+            return self.call(self.callbacks.on_close, <PyObject *>code, <PyObject *>reason, True)
         return 0
 
-    cdef int check_thread(self) except -1:
-        if self.carrier is not None and PyThread_get_thread_ident() != self.carrier.thread:
-            raise RuntimeError("a connection belongs to its event loop's thread: use loop.call_soon_threadsafe")
-        return 0
-
-    cdef Extras more(self):
-        if self.extras is None:
-            self.extras = Extras()
-        return self.extras
-
-    cdef object closed_error(self):
-        if self.phase == OPENING:
-            return InvalidState("the opening handshake is not complete")
-        return closed_exception(self.close_received, self.close_sent, self.peer_closed_first)
-
-    cdef object wait_for(self, int kind):
-        """Return a future for what an awaitable waits for; None when it is so already."""
-        cdef Extras extras
-        if kind == CLOSED:
-            if self.phase == GONE:
-                return None
-            extras = self.more()
-            future = self.carrier.loop.create_future()
-            if extras.close_waiters is None:
-                extras.close_waiters = []
-            extras.close_waiters.append(future)
-            return future
-        if self.phase != RUNNING:
-            raise self.closed_error()
+    cdef object after_send(self):
         if self.outbox == NULL or self.outbox.size <= self.settings.write_limit:
-            return None
-        extras = self.more()
-        future = self.carrier.loop.create_future()
-        if extras.drain_waiters is None:
-            extras.drain_waiters = []
-        extras.drain_waiters.append(future)
-        return future
+            return READY
+        self.over_limit = True
+        return waiting(self, DRAINED)
 
     def shut_down(self, code=1001, reason=""):
         """Internal: the server closes. End the closing handshake, or what there is of the opening."""
@@ -985,20 +819,48 @@ cdef class Connection(Protocol):
         elif self.phase == RUNNING:
             self.close(code, reason)
 
-    cdef int turn_away(self) except -1:
-        """There are too many connections: say so, and close."""
-        report(self.settings.logger, logging.WARNING, "%s turned away: %d connections, %d opening handshakes",
-               self.remote_address, self.settings.open_count, self.settings.opening_count)
-        return self.reject(rejection(503, "Too many connections.", [("Retry-After", "5")]))
-
     def abort(self):
         """Close the TCP connection now, with no closing handshake."""
         self.check_thread()
         self.carrier.drop(self)
 
 
-cdef bytes keepalive_payload(Connection self):
-    return int(self.ping_number).to_bytes(4, "big")
+cdef class Stream:
+    """A message that is being sent in fragments, and what has to wait for its end."""
+
+    def __cinit__(self):
+        self.messages = []
+        self.waiters = []
+
+    cdef object ended(self, Connection connection):
+        """Return a future for the end."""
+        future = connection.carrier.loop.create_future()
+        self.waiters.append(future)
+        return future
+
+    cdef object queue(self, Connection connection, uint8_t opcode, owner):
+        self.messages.append((opcode, owner))
+        return self.ended(connection)
+
+    cdef int end(self, Connection connection) except -1:
+        cdef Payload payload
+        for opcode, owner in self.messages:
+            if connection.phase != RUNNING or connection.close_queued:
+                break
+            encode_message(owner, None, &payload)
+            connection.send_frame(WS_FIN | <uint8_t>opcode, payload.data, payload.size, <PyObject *>owner)
+        for future in self.waiters:
+            if not future.done():
+                future.set_result(None)
+        return 0
+
+
+cdef object as_asked(data, decode):
+    if decode is None:
+        return data
+    if decode:
+        return data if isinstance(data, str) else data.decode()
+    return data.encode() if isinstance(data, str) else data
 
 
 cdef bytes control_payload(data):
@@ -1006,18 +868,6 @@ cdef bytes control_payload(data):
     if len(payload) > WS_CONTROL_MAX:
         raise ValueError(f"control frame payload is {len(payload)} bytes, limit is {WS_CONTROL_MAX}")
     return payload
-
-
-cdef uint32_t random_state = 0x9E3779B9
-
-
-cdef double random_fraction():
-    # xorshift; it spreads pings in time and guards nothing.
-    global random_state
-    random_state ^= (random_state << 13) & 0xFFFFFFFF
-    random_state ^= random_state >> 17
-    random_state ^= (random_state << 5) & 0xFFFFFFFF
-    return random_state / 4294967296.0
 
 
 def broadcast(connections, message, *, text=None):

@@ -25,6 +25,9 @@ cdef extern from "ws_header.h" nogil:
     unsigned ws_header_encode(uint8_t *dst, unsigned first, uint64_t length) noexcept
     bint ws_close_code_valid(unsigned code) noexcept
 
+cdef enum:
+    WS_FIN = 0x80
+
 # What a header that ws_header_decode refused did wrong, for people.
 cdef str header_error(int verdict)
 

@@ -12,6 +12,8 @@ cdef struct Message:
     size_t size
     # Text only: how far it is valid.
     ws_utf8 utf8
+    # Bytes of it that were handed on before, as fragments.
+    uint64_t handed
     # Data frames so far, empty ones too.
     uint32_t fragments
     # WS_TEXT or WS_BINARY while a message is under way, else 0.
@@ -52,6 +54,10 @@ cdef int message_received(Message *message, size_t size, const uint8_t *key, uns
 
 # Hand over the finished message and reset. None with `*valid` = 0 when text ends early.
 cdef object message_finish(Message *message, bint as_bytes, bint *valid)
+
+# Take what has arrived, and keep the message under way. Of text that is delivered as str, the
+# start of a character that has not ended stays.
+cdef object message_take(Message *message, bint as_bytes)
 cdef void message_drop(Message *message) noexcept
 
 # Find the bytes of an outgoing message. Returns the object that keeps them alive and

@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 from fastws._frames cimport WS_BINARY, WS_TEXT
 from fastws._kernels cimport active, ws_utf8
@@ -190,6 +190,34 @@ cdef object message_finish(Message *message, bint as_bytes, bint *valid):
     data = <object>message.buffer  # a second reference; message_drop gives up the first
     message_drop(message)
     return data
+
+
+cdef object message_take(Message *message, bint as_bytes):
+    cdef bint as_str = message.opcode == WS_TEXT and not as_bytes
+    cdef const uint8_t *data
+    cdef size_t size = message.size
+    cdef size_t whole = size
+    cdef object taken
+    if message.buffer == NULL:
+        return "" if as_str else b""
+    data = <const uint8_t *>_PyBytes_AS_STRING(message.buffer)
+    if as_str:
+        if message.utf8.dfa != 0:
+            # At most three bytes of a character have come: back to its first.
+            whole -= 1
+            while whole and data[whole] & 0xC0 == 0x80:
+                whole -= 1
+        taken = text_of(data, whole, message.utf8.non_ascii)
+    else:
+        taken = PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>size)
+    message.handed += whole
+    message.size = size - whole
+    if message.size:
+        memmove(_PyBytes_AS_STRING(message.buffer), data + whole, message.size)
+    else:
+        Py_XDECREF(message.buffer)
+        message.buffer = NULL
+    return taken
 
 
 cdef void message_drop(Message *message) noexcept:

@@ -11,6 +11,8 @@ cdef class Protocol:
     cdef uint64_t max_size
     # Deliver text as validated bytes.
     cdef bint text_as_bytes
+    # The role: a client masks and its peer must not, RFC 6455 5.1.
+    cdef bint client
 
     # --- where the closing handshake stands, RFC 6455 7.1
     # A Close frame of ours was queued; one of the peer's was received; the connection was
@@ -26,6 +28,8 @@ cdef class Protocol:
 
     # --- the consumer: not 0 while it takes nothing more (it set it, and resumes with receive)
     cdef bint held
+    # It takes a message that comes in fragments as they come: `on_fragment`.
+    cdef bint streaming
 
     # --- the frame being received
     # An unfinished header: header[0 .. header_size). Empty while a payload is under way.
@@ -48,8 +52,9 @@ cdef class Protocol:
     cdef uint8_t *direct_buffer(self, size_t *room) except? NULL
     cdef int direct_received(self, size_t size) except -1
 
-    # Out. Queue frames; `owner` keeps `data` alive and unchanged (may be NULL up to 125 bytes).
-    cdef int send_frame(self, uint8_t opcode, const uint8_t *data, size_t size, PyObject *owner) except -1
+    # Out. Queue frames; `first` is FIN and opcode; `owner` keeps `data` alive and unchanged
+    # (may be NULL up to 125 bytes).
+    cdef int send_frame(self, uint8_t first, const uint8_t *data, size_t size, PyObject *owner) except -1
     cdef int send_close(self, code, str reason) except -1
     # _Fail the WebSocket Connection_, RFC 6455 7.1.7.
     cdef int fail(self, int code, str reason) except -1
@@ -57,6 +62,7 @@ cdef class Protocol:
 
     # What the next layer does with it. Each may send, close or hold.
     cdef int on_message(self, object message) except -1
+    cdef int on_fragment(self, object data, bint fin) except -1
     cdef int on_ping(self, bytes payload) except -1
     cdef int on_pong(self, bytes payload) except -1
     # One encoded frame goes out.
@@ -69,6 +75,8 @@ cdef class Protocol:
     cdef int take_control(self, uint8_t *data, size_t size) except -1
     cdef int end_control(self, const uint8_t *payload, size_t size) except -1
     cdef int end_message(self) except -1
+    cdef int end_fragment(self) except -1
+    cdef int send_masked(self, uint8_t *header, unsigned header_size, const uint8_t *data, size_t size) except -1
     cdef int end_close(self, const uint8_t *payload, size_t size) except -1
 
 

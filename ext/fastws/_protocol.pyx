@@ -1,4 +1,4 @@
-"""The WebSocket protocol without I/O: bytes in, events out; RFC 6455 5 to 8, server side.
+"""The WebSocket protocol without I/O: bytes in, events out; RFC 6455 5 to 8, both sides.
 
 In: the bytes of a peer, in any pieces, after the opening handshake. Out: messages, pings,
 pongs and the closing handshake, as calls of methods that a subclass overrides, and encoded
@@ -11,21 +11,23 @@ the loop before the input does: `held` (the consumer takes no more; what was not
 again later), `failed` and `close_arrived` (the rest is discarded).
 """
 
+import os
+
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastws._frames cimport (
-    WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_HEADER_MAX, WS_PING, WS_PONG,
+    WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT,
     encode_close, header_error, ws_close_code_valid, ws_header_decode, ws_header_encode,
 )
 from fastws._kernels cimport active, ws_utf8
 from fastws._messages cimport (
     INVALID_TEXT, Payload, encode_message, message_append, message_drop, message_finish,
-    message_received, message_tail, parse_message,
+    message_received, message_tail, message_take, parse_message,
 )
 
 
@@ -43,7 +45,35 @@ cdef enum:
     # From here on the rest of a payload is received where it will stay.
     DIRECT_MIN = 16 * 1024
 
+    # A payload up to this size is masked on the stack; outboxes copy those.
+    SMALL_MASKED = 2048
+    MASKS = 4096               # bytes of masking keys drawn at a time
+
 cdef uint64_t NO_LIMIT = <uint64_t>-1
+
+# Masking keys to come: RFC 6455 5.3 wants them from a strong source of entropy.
+cdef bytes masks = b""
+cdef Py_ssize_t masks_used = 0
+
+
+cdef int next_mask(uint8_t *key) except -1:
+    global masks, masks_used
+    if masks_used == len(masks):
+        masks = os.urandom(MASKS)
+        masks_used = 0
+    memcpy(key, PyBytes_AS_STRING(masks) + masks_used, 4)
+    masks_used += 4
+    return 0
+
+
+def forget_masks():
+    # A forked child must not use the same keys as its parent.
+    global masks, masks_used
+    masks = b""
+    masks_used = 0
+
+
+os.register_at_fork(after_in_child=forget_masks)
 
 
 cdef class Protocol:
@@ -79,7 +109,7 @@ cdef class Protocol:
                 return p - data
             if not self.in_frame:
                 if self.header_size == 0:
-                    used = ws_header_decode(p, <size_t>(end - p), 0, 1, &self.frame)
+                    used = ws_header_decode(p, <size_t>(end - p), 0, not self.client, &self.frame)
                     if used == 0:
                         # p .. end is shorter than a header
                         memcpy(self.header, p, <size_t>(end - p))
@@ -89,7 +119,7 @@ cdef class Protocol:
                 else:
                     take = min(<size_t>(end - p), <size_t>(WS_HEADER_MAX - self.header_size))
                     memcpy(self.header + self.header_size, p, take)
-                    used = ws_header_decode(self.header, self.header_size + take, 0, 1, &self.frame)
+                    used = ws_header_decode(self.header, self.header_size + take, 0, not self.client, &self.frame)
                     if used == 0:
                         self.header_size += <uint8_t>take
                         return size
@@ -110,7 +140,7 @@ cdef class Protocol:
         """Judge the header in `frame` against the message that it belongs to, RFC 6455 5.4."""
         cdef uint64_t length = self.frame.length
         cdef uint8_t opcode = self.frame.opcode
-        cdef uint64_t have = self.message.size
+        cdef uint64_t have = self.message.handed + self.message.size
         self.in_frame = True
         self.remaining = length
         if opcode & 8:
@@ -183,6 +213,8 @@ cdef class Protocol:
         cdef object message
         cdef bint valid
         self.in_frame = False
+        if self.message.handed or (self.streaming and not self.frame.fin):
+            return self.end_fragment()
         if not self.frame.fin:
             return 0
         self.last_opcode = self.message.opcode
@@ -190,6 +222,21 @@ cdef class Protocol:
         if not valid:
             return self.fail(INVALID_DATA, "text is not valid UTF-8")
         return self.on_message(message)
+
+    cdef int end_fragment(self) except -1:
+        """Hand on what has come of a message that the consumer takes in fragments."""
+        cdef object data
+        cdef bint fin = self.frame.fin
+        cdef bint valid = not fin or self.message.opcode != WS_TEXT or self.message.utf8.dfa == 0
+        if not valid:
+            return self.fail(INVALID_DATA, "text is not valid UTF-8")
+        self.last_opcode = self.message.opcode
+        data = message_take(&self.message, self.text_as_bytes)
+        if fin:
+            message_drop(&self.message)
+        elif len(data) == 0:
+            return 0
+        return self.on_fragment(data, fin)
 
     cdef uint8_t *direct_buffer(self, size_t *room) except? NULL:
         """
@@ -249,7 +296,7 @@ cdef class Protocol:
             return self.on_pong(data)
         # RFC 6455 5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in
         # response, unless it already received a Close frame." Our own Close is no reason not to.
-        self.send_frame(WS_PONG, payload, size, NULL)
+        self.send_frame(WS_FIN | WS_PONG, payload, size, NULL)
         return self.on_ping(data)
 
     cdef int end_close(self, const uint8_t *payload, size_t size) except -1:
@@ -274,13 +321,29 @@ cdef class Protocol:
             self.peer_closed_first = True
             self.close_queued = True
             self.close_sent = self.close_received
-            self.send_frame(WS_CLOSE, payload, size, NULL)
+            self.send_frame(WS_FIN | WS_CLOSE, payload, size, NULL)
         return self.stop()
 
-    cdef int send_frame(self, uint8_t opcode, const uint8_t *data, size_t size, PyObject *owner) except -1:
+    cdef int send_frame(self, uint8_t first, const uint8_t *data, size_t size, PyObject *owner) except -1:
         cdef uint8_t[WS_HEADER_MAX] header
-        cdef unsigned header_size = ws_header_encode(header, 0x80 | opcode, size)
+        cdef unsigned header_size = ws_header_encode(header, first, size)
+        if self.client:
+            return self.send_masked(header, header_size, data, size)
         return self.write(header, header_size, data, size, owner)
+
+    cdef int send_masked(self, uint8_t *header, unsigned header_size, const uint8_t *data, size_t size) except -1:
+        """Send as a client must, RFC 6455 5.3: masked, with a key that nobody can foresee."""
+        cdef uint8_t[SMALL_MASKED] small
+        cdef uint8_t *masked = small
+        cdef bytes large = None
+        header[1] |= 0x80
+        next_mask(header + header_size)
+        if size > SMALL_MASKED:
+            large = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+            masked = <uint8_t *>PyBytes_AS_STRING(large)
+        active.unmask(masked, data, size, header + header_size, 0)
+        # Below SMALL_MASKED `write` copies.
+        return self.write(header, header_size + 4, masked, size, <PyObject *>large)
 
     cdef int send_close(self, code, str reason) except -1:
         """
@@ -299,7 +362,7 @@ cdef class Protocol:
         self.close_queued = True
         self.close_sent = (NO_STATUS, "") if code is None else (int(code), reason)
         message_drop_keep(self)
-        return self.send_frame(WS_CLOSE, payload, <size_t>len(payload), <PyObject *>payload)
+        return self.send_frame(WS_FIN | WS_CLOSE, payload, <size_t>len(payload), <PyObject *>payload)
 
     cdef int fail(self, int code, str reason) except -1:
         """Send Close(`code`), unless one was sent, and parse nothing more."""
@@ -316,6 +379,9 @@ cdef class Protocol:
         return 0
 
     cdef int on_message(self, object message) except -1:
+        return 0
+
+    cdef int on_fragment(self, object data, bint fin) except -1:
         return 0
 
     cdef int on_ping(self, bytes payload) except -1:
@@ -424,13 +490,13 @@ cdef class Recorder(Protocol):
         """Send a message: str, bytes or another contiguous buffer; `text` overrides its kind."""
         cdef Payload payload
         cdef object owner = encode_message(message, text, &payload)
-        self.send_frame(payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
 
     def ping(self, bytes payload=b""):
         """Send a Ping of at most 125 bytes."""
         if len(payload) > WS_CONTROL_MAX:
             raise ValueError(f"ping payload is {len(payload)} bytes, limit is {WS_CONTROL_MAX}")
-        self.send_frame(WS_PING, payload, <size_t>len(payload), <PyObject *>payload)
+        self.send_frame(WS_FIN | WS_PING, payload, <size_t>len(payload), <PyObject *>payload)
 
     def close(self, code=1000, str reason=""):
         """Begin the closing handshake; `code` None sends an empty Close frame."""

@@ -1,6 +1,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from fastws._connection cimport Carrier, Connection, Due, Settings
+from fastws._connection cimport Connection
+from fastws._endpoint cimport Carrier, Due, Endpoint
+from fastws._settings cimport Settings
 from fastws._wheel cimport Wheel
 
 
@@ -60,18 +62,19 @@ cdef class Reactor(Carrier):
     cdef uint32_t timer_tick
 
     cdef int handle(self, epoll_event *event) except -1
-    cdef int read(self, Connection connection) except -1
+    cdef int read(self, Endpoint connection) except -1
     cdef int end_turn(self) except -1
     cdef int tell_lost(self) except -1
     cdef int flush_dirty(self) except -1
     cdef int need_pass(self) except -1
-    cdef int send_some(self, Connection connection) except -1
-    cdef int set_interest(self, Connection connection, uint32_t interest) except -1
+    cdef int send_some(self, Endpoint connection) except -1
+    cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1
     cdef int accept(self, Listener listener) except -1
     cdef int adopt(self, int fd, Settings settings, uint8_t *address, unsigned address_size) except -1
+    cdef Connection make(self, int fd, Settings settings, uint8_t *address, unsigned address_size)
     cdef uint32_t take_slot(self) except? 0xFFFFFFFF
-    cdef int close_descriptor(self, Connection connection) except -1
+    cdef int close_descriptor(self, Endpoint connection) except -1
     cdef int disarm(self, Listener listener) except -1
     cdef int run_timer(self, uint32_t tick) except -1
     cdef int update_clock(self) noexcept
-    cdef int shut(self, Connection connection) except -1
+    cdef int shut(self, Endpoint connection) except -1

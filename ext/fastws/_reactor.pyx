@@ -19,11 +19,12 @@ from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastws._connection cimport (
-    DUE_LINGER, DUE_NOTHING, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Carrier, Connection,
-    Due, Settings,
+from fastws._connection cimport Connection
+from fastws._endpoint cimport (
+    DUE_LINGER, DUE_NOTHING, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Carrier, Due, Endpoint,
 )
 from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
+from fastws._settings cimport Settings
 from fastws._wheel cimport NONE, wheel_clear, wheel_free, wheel_new, wheel_next, wheel_reserve, wheel_set, wheel_take
 
 cdef extern from "Python.h":
@@ -74,6 +75,7 @@ cdef extern from *:
     ssize_t sendmsg(int, const msghdr *, int) nogil
     int accept4(int, sockaddr *, socklen_t *, int) nogil
     int getsockname(int, sockaddr *, socklen_t *) nogil
+    int getpeername(int, sockaddr *, socklen_t *) nogil
     int AF_INET, AF_INET6
 
 cdef enum:
@@ -178,7 +180,7 @@ cdef class Reactor(Carrier):
 
     def close(self):
         """Close every descriptor, and the reactor. Connections are told nothing."""
-        cdef Connection connection
+        cdef Endpoint connection
         cdef Listener listener
         if self.closed:
             return
@@ -202,7 +204,7 @@ cdef class Reactor(Carrier):
 
     def forget(self):
         """Internal: we are a forked child. Let go of everything and touch nothing of the parent's."""
-        cdef Connection connection
+        cdef Endpoint connection
         self.closed = True
         self.timer = None
         for connection in self.connections:
@@ -262,13 +264,13 @@ cdef class Reactor(Carrier):
 
     def connections_of(self, server):
         """Return the connections of `server` that are past the opening handshake and not closed."""
-        cdef Connection connection
+        cdef Endpoint connection
         return [connection for connection in self.connections
                 if connection is not None and connection.settings.server is server and connection.phase == RUNNING]
 
     def descriptors_of(self, server):
         """Return every connection of `server` that has a descriptor still."""
-        cdef Connection connection
+        cdef Endpoint connection
         return [connection for connection in self.connections
                 if connection is not None and connection.settings.server is server]
 
@@ -331,7 +333,7 @@ cdef class Reactor(Carrier):
         return 0
 
     cdef int tell_lost(self) except -1:
-        cdef Connection connection
+        cdef Endpoint connection
         cdef list lost = self.lost
         if not lost:
             return 0
@@ -345,7 +347,7 @@ cdef class Reactor(Carrier):
     cdef int handle(self, epoll_event *event) except -1:
         cdef uint32_t slot = <uint32_t>event.data.u64
         cdef uint32_t ready = event.events
-        cdef Connection connection
+        cdef Endpoint connection
         if slot & LISTENER:
             listener = self.listeners[slot & ~LISTENER]
             if listener is not None:
@@ -353,7 +355,7 @@ cdef class Reactor(Carrier):
             return 0
         if self.closed or self.generations[slot] != <uint32_t>(event.data.u64 >> 32):
             return 0
-        connection = <Connection>self.connections[slot]
+        connection = <Endpoint>self.connections[slot]
         if ready & EPOLLIN:
             if connection.held:
                 # Taken away only now: most handlers are done before more arrives.
@@ -370,7 +372,7 @@ cdef class Reactor(Carrier):
         return 0
 
     @cython.nonecheck(False)
-    cdef int read(self, Connection connection) except -1:
+    cdef int read(self, Endpoint connection) except -1:
         cdef size_t room = 0
         cdef uint8_t *target = NULL
         cdef ssize_t size
@@ -397,6 +399,7 @@ cdef class Reactor(Carrier):
                     connection.direct_bytes_received(<size_t>size)
                 else:
                     connection.bytes_received(target, size)
+                connection.input_done()
             finally:
                 connection.dirty = False
             if connection.outbox != NULL and not connection.blocked and connection.fd >= 0:
@@ -409,7 +412,7 @@ cdef class Reactor(Carrier):
 
     # ------------------------------------------------------------------ output
 
-    cdef int schedule(self, Connection connection) except -1:
+    cdef int schedule(self, Endpoint connection) except -1:
         cdef uint32_t *bigger
         if self.dirty_end == self.dirty_room:
             self.dirty_room = 2 * self.dirty_room if self.dirty_room else 256
@@ -425,7 +428,7 @@ cdef class Reactor(Carrier):
     cdef int flush_dirty(self) except -1:
         """Send what is queued, for about a millisecond; what is left has its turn next time."""
         cdef int64_t end = 0
-        cdef Connection connection
+        cdef Endpoint connection
         cdef int sends = 0
         cdef uint32_t slot
         while self.dirty_start < self.dirty_end:
@@ -434,7 +437,7 @@ cdef class Reactor(Carrier):
             entry = self.connections[slot]
             if entry is None:
                 continue
-            connection = <Connection>entry
+            connection = <Endpoint>entry
             if not connection.dirty:
                 continue
             connection.dirty = False
@@ -455,11 +458,11 @@ cdef class Reactor(Carrier):
             self.dirty_start = 0
         return 0
 
-    cdef int flush(self, Connection connection) except -1:
+    cdef int flush(self, Endpoint connection) except -1:
         return self.send_some(connection)
 
     @cython.nonecheck(False)
-    cdef int send_some(self, Connection connection) except -1:
+    cdef int send_some(self, Endpoint connection) except -1:
         """Send what waits, as far as the peer takes it; at most a few calls."""
         cdef iovec[MAX_VECTORS] vectors
         cdef msghdr message
@@ -515,7 +518,7 @@ cdef class Reactor(Carrier):
 
     # ------------------------------------------------------------------ input again
 
-    cdef int resume(self, Connection connection) except -1:
+    cdef int resume(self, Endpoint connection) except -1:
         """Called outside of turns, by tasks that end and by `resume_reading`; and inside."""
         if connection.fd < 0 or self.closed:
             return 0
@@ -526,12 +529,13 @@ cdef class Reactor(Carrier):
             self.set_interest(connection, connection.interest | EPOLLIN)
         return 0
 
-    def resume_now(self, Connection connection):
+    def resume_now(self, Endpoint connection):
         """Internal: deliver what was received while delivery was held, then receive again."""
         if connection.fd < 0 or self.closed:
             return
         self.update_clock()
         connection.deliver_rest()
+        connection.input_done()
         if connection.outbox != NULL and not connection.blocked and not connection.dirty:
             self.send_some(connection)
         if connection.fd >= 0 and not connection.held and not connection.interest & EPOLLIN:
@@ -540,7 +544,7 @@ cdef class Reactor(Carrier):
             self.need_pass()
         self.raise_pending()
 
-    cdef int set_interest(self, Connection connection, uint32_t interest) except -1:
+    cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1:
         cdef epoll_event event
         if interest == connection.interest or connection.fd < 0:
             return 0
@@ -582,7 +586,46 @@ cdef class Reactor(Carrier):
             # Else the connection, not the listener, failed: ECONNABORTED and its like.
         return 0
 
+    def open_client(self, sock, Settings settings, handshake):
+        """
+        Open a client's connection on a connected socket, which is the reactor's from here on.
+
+        Args:
+            handshake: a ClientHandshake.
+
+        Returns: a future for the Connection. When it is cancelled the socket is closed.
+        Raises: what the handshake's `receive_data`, `receive_eof` and `check` raise; OSError.
+        """
+        cdef sockaddr_storage address
+        cdef socklen_t size = sizeof(address)
+        cdef Connection connection
+        if getpeername(sock.fileno(), <sockaddr *>&address, &size) < 0:
+            raise OSError(errno, os.strerror(errno))
+        if address.ss_family != AF_INET and address.ss_family != AF_INET6:
+            size = 0
+        sock.setblocking(False)
+        connection = self.make(sock.detach(), settings, <uint8_t *>&address, size)
+        if connection is None:
+            raise OSError(errno, "cannot watch a connection")
+        future = self.loop.create_future()
+        connection.client = True
+        connection.opening = handshake
+        connection.more().opened = future
+        self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
+        future.add_done_callback(connection.opening_done)
+        connection.connected()
+        return future
+
     cdef int adopt(self, int fd, Settings settings, uint8_t *address, unsigned address_size) except -1:
+        cdef Connection connection = self.make(fd, settings, address, address_size)
+        if connection is None:
+            return 0
+        if settings.open_count >= settings.max_connections or settings.opening_count > settings.max_opening:
+            return connection.turn_away()
+        return self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
+
+    cdef Connection make(self, int fd, Settings settings, uint8_t *address, unsigned address_size):
+        """Make the connection of a descriptor and watch it. None: the descriptor is closed."""
         cdef Connection connection = Connection.__new__(Connection)
         cdef epoll_event event
         cdef uint32_t slot = self.take_slot()
@@ -602,15 +645,11 @@ cdef class Reactor(Carrier):
             settings.logger.error("cannot watch a connection: %s", os.strerror(errno))
             connection.fd = -1
             close(fd)
-            return 0
+            return None
         self.connections[slot] = connection
         self.open_count += 1
         settings.opening_count += 1
-        if settings.open_count >= settings.max_connections or settings.opening_count > settings.max_opening:
-            connection.turn_away()
-        else:
-            self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
-        return 0
+        return connection
 
     cdef uint32_t take_slot(self) except? 0xFFFFFFFF:
         cdef uint32_t slots, slot
@@ -635,7 +674,7 @@ cdef class Reactor(Carrier):
         self.free_count -= 1
         return self.free_slots[self.free_count]
 
-    cdef int close_descriptor(self, Connection connection) except -1:
+    cdef int close_descriptor(self, Endpoint connection) except -1:
         """Close it, and give back what it holds; the connection is not told."""
         cdef epoll_event event
         if connection.fd < 0:
@@ -661,14 +700,14 @@ cdef class Reactor(Carrier):
             connection.outbox = NULL
         return 0
 
-    cdef int drop(self, Connection connection) except -1:
+    cdef int drop(self, Endpoint connection) except -1:
         if connection.fd >= 0:
             self.close_descriptor(connection)
             self.lost.append(connection)
             self.need_pass()
         return 0
 
-    cdef int finish(self, Connection connection) except -1:
+    cdef int finish(self, Endpoint connection) except -1:
         if connection.fd < 0:
             return 0
         self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
@@ -680,15 +719,16 @@ cdef class Reactor(Carrier):
             return self.schedule(connection)
         return 0
 
-    cdef int shut(self, Connection connection) except -1:
+    cdef int shut(self, Endpoint connection) except -1:
         # Our last bytes are on their way. Closing now, with input unread, would send a RST that
         # may overtake them; the peer closes when it has seen our end, or the deadline does.
-        if not connection.shut:
+        # RFC 6455 7.1.1: a client leaves it to the server to end the TCP connection first.
+        if not connection.shut and (not connection.client or connection.failed):
             connection.shut = True
             shutdown(connection.fd, SHUT_WR)
         return 0
 
-    cdef object address_of(self, Connection connection, bint peer):
+    cdef object address_of(self, Endpoint connection, bint peer):
         cdef sockaddr_storage storage
         cdef socklen_t size = sizeof(storage)
         cdef uint8_t *address = connection.address
@@ -711,7 +751,7 @@ cdef class Reactor(Carrier):
         self.now = fastws_clock()
         return 0
 
-    cdef int set_deadline(self, Connection connection, Due due, double seconds) except -1:
+    cdef int set_deadline(self, Endpoint connection, Due due, double seconds) except -1:
         cdef uint32_t tick
         if connection.fd < 0:
             return 0
@@ -757,7 +797,7 @@ cdef class Reactor(Carrier):
                     break
                 entry = self.connections[slot]
                 if entry is not None:
-                    (<Connection>entry).deadline_reached()
+                    (<Endpoint>entry).deadline_reached()
             if not self.closed:
                 self.end_turn()
         finally:
