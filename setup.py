@@ -31,6 +31,7 @@ CFLAGS = [
     "-Wno-unused-parameter",
     "-Wno-missing-field-initializers",
     "-Wno-cast-function-type",
+    "-Wno-unused-function",
 ]
 LDFLAGS = ["-Wl,-z,relro,-z,now"]
 DEFINES = []

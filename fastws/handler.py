@@ -129,7 +129,8 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
         main = Callbacks({"main": handler}, False)
         return lambda: (None, main)
     raise TypeError(
-        f"handler is {handler!r}, expected a coroutine function, a class or an object with on_message, or a factory"
+        f"handler is {handler!r}, expected a coroutine function, a class or an object with on_message, "
+        "or a factory"
     )
 
 
@@ -138,7 +139,9 @@ def is_factory(handler: Callable[..., Any]) -> bool:
     function: Any = handler
     while isinstance(function, functools.partial):
         function = function.func
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    # Of an object that can be called, what its class says counts.
+    call = getattr(type(function), "__call__")  # noqa: B004, B009
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
         return False
     try:
         inspect.signature(handler).bind()

@@ -31,10 +31,10 @@ from fastws._awaitables cimport (
 )
 from fastws._endpoint cimport GONE, LINGERING, OPENING, RUNNING, Endpoint, Extras
 from fastws._frames cimport (
-    WS_BINARY, WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode,
+    WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode,
 )
 from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
-from fastws._messages cimport Payload, encode_message, valid_text
+from fastws._messages cimport Payload, encode_message, known
 from fastws._settings cimport Callbacks
 
 cdef extern from "Python.h":
@@ -598,16 +598,15 @@ cdef class Connection(Endpoint):
 
     @cython.nonecheck(False)
     cdef int on_message(self, object message) except -1:
-        global valid_text
         if self.callbacks.on_message is None:
             return 0 if self.callbacks.main is None else self.deliver(message)
         if not self.text_as_bytes or self.last_opcode != WS_TEXT:
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
-        valid_text = <PyObject *>message
+        known.valid_text = <PyObject *>message
         try:
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
         finally:
-            valid_text = NULL
+            known.valid_text = NULL
 
     cdef int on_fragment(self, object data, bint fin) except -1:
         cdef Fragment fragment = Fragment.__new__(Fragment)

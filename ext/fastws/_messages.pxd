@@ -34,7 +34,10 @@ cdef enum:
 # The text that a callback is being given as bytes, else NULL: it was validated as it came,
 # so that passing it on, as echoes and relays do, need not validate it again. Borrowed from
 # the caller of the callback, who clears it afterwards.
-cdef PyObject *valid_text
+cdef struct Known:
+    PyObject *valid_text
+
+cdef Known known
 
 # The object for a whole message at `src`, which is unmasked in place when it is text.
 # Returns None with `*valid` = 0 for text that is not UTF-8.

@@ -51,7 +51,8 @@ cdef enum:
     LARGE_GROWTH = 16
 
 
-cdef PyObject *valid_text = NULL
+cdef Known known
+known.valid_text = NULL
 
 
 cdef inline object text_of(const uint8_t *src, size_t size, bint non_ascii):
@@ -245,7 +246,7 @@ cdef object encode_message(object message, object text, Payload *payload):
     payload.opcode = WS_BINARY
     if text:
         payload.opcode = WS_TEXT
-        if <PyObject *>data == valid_text:
+        if <PyObject *>data == known.valid_text:
             return data
         utf8.dfa = utf8.non_ascii = 0
         if active.validate(&utf8, payload.data, payload.size) != payload.size or utf8.dfa != 0:

@@ -1,0 +1,81 @@
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+from fastws.handshake import Policy
+from fastws.server import Server
+
+@disjoint_base
+class Callbacks:
+    def __init__(self, functions: dict[str, Callable[..., Any]], bound: bool) -> None: ...
+    @property
+    def main(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_open(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_message(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_close(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_ping(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_pong(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_drain(self) -> Callable[..., Any] | None: ...
+    @property
+    def on_error(self) -> Callable[..., Any] | None: ...
+    @property
+    def bound(self) -> bool: ...
+
+@disjoint_base
+class Settings:
+    def __init__(
+        self,
+        *,
+        server: Server | None,
+        policy: Policy | None,
+        make_handler: Callable[[], tuple[object, Callbacks]] | None,
+        negotiate: Callable[..., Any] | None,
+        logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        max_size: int | None,
+        max_queue: int | tuple[int, int] | None,
+        text_as: str,
+        write_limit: int | None,
+        write_cap: int | None,
+        open_timeout: float | None,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+        close_timeout: float | None,
+        max_connections: int,
+        max_opening: int,
+        on_idle: Callable[[], None],
+    ) -> None: ...
+    @property
+    def server(self) -> Server | None: ...
+    @property
+    def policy(self) -> Policy | None: ...
+    @property
+    def make_handler(self) -> Callable[[], tuple[object, Callbacks]] | None: ...
+    @property
+    def negotiate(self) -> Callable[..., Any] | None: ...
+    @property
+    def logger(self) -> logging.Logger | logging.LoggerAdapter[logging.Logger]: ...
+    @property
+    def write_limit(self) -> int: ...
+    @property
+    def write_cap(self) -> int: ...
+    @property
+    def max_size(self) -> int | None: ...
+    @property
+    def max_connections(self) -> int: ...
+    @property
+    def open_count(self) -> int: ...
+    @property
+    def opening_count(self) -> int: ...
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]: ...
+    @property
+    def on_idle(self) -> Callable[[], None]: ...
