@@ -24,7 +24,8 @@ from fastws.exceptions import (
 from fastws.handler import Handler
 from fastws.headers import Headers
 from fastws.http11 import Request, Response
-from fastws.server import Server, run, serve, unix_serve
+from fastws.running import run
+from fastws.server import Server, serve, unix_serve
 from fastws.version import __version__
 
 __all__ = [

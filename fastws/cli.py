@@ -14,7 +14,8 @@ except ImportError:  # pragma: no cover - the message is the behaviour
     sys.exit("the command line needs click: pip install 'fastws[cli]'")
 
 from fastws._kernels import kernels
-from fastws.server import Server, describe, run
+from fastws.running import describe, run
+from fastws.server import Server
 from fastws.version import __version__
 
 

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import resource
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fastws._connection import Connection
-from fastws._kernels import kernels
 from fastws._reactor import reactor_of
 from fastws._settings import Settings
 from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
+from fastws.listening import listen, listen_unix
 from fastws.opening import negotiator
 
 if TYPE_CHECKING:
@@ -382,29 +378,7 @@ class serve:
             return given, False
         if unix is not None:
             return [listen_unix(os.fspath(unix), self._backlog)], True
-        hosts = [host] if host is None or isinstance(host, str) else list(host)
-        found: dict[tuple[Any, ...], None] = {}
-        for name in hosts:
-            for family, kind, proto, _, address in await loop.getaddrinfo(
-                name or None, port or 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
-                found[(family, kind, proto, address)] = None
-        sockets: list[socket.socket] = []
-        try:
-            for family, kind, proto, address in found:
-                # "localhost" stands for an IPv4 and an IPv6 address: port 0 is the same for both.
-                if port in (0, None) and sockets:
-                    address = (address[0], sockets[0].getsockname()[1], *address[2:])
-                listening = listen_tcp(family, kind, proto, address, self._backlog, self._reuse_port)
-                if listening is not None:
-                    sockets.append(listening)
-        except OSError:
-            for one in sockets:
-                one.close()
-            raise
-        if not sockets:
-            raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be used")
-        return sockets, True
+        return await listen(loop, host, port or 0, self._backlog, self._reuse_port), True
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._serve().__await__()
@@ -420,176 +394,6 @@ class serve:
             await self._server.wait_closed()
 
 
-def listen_tcp(
-    family: int, kind: int, proto: int, address: tuple[Any, ...], backlog: int, reuse_port: bool
-) -> socket.socket | None:
-    """Return a listening socket; None when the system has no such address family."""
-    try:
-        sock = socket.socket(family, kind, proto)
-    except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT:
-            return None
-        raise
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # IPv4 has a socket of its own.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind(address)
-        except OSError as error:
-            if family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL:
-                sock.close()
-                return None
-            raise OSError(
-                error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}"
-            ) from None
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def listen_unix(path: str, backlog: int) -> socket.socket:
-    """Return a socket that listens on `path`; a stale socket file there is replaced, nothing else."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not is_stale(path):
-                raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
-            os.unlink(path)
-            sock.bind(path)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def is_stale(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a server whose backlog is full is alive
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-    return False
-
-
 def unix_serve(handler: object = None, path: str | os.PathLike[str] | None = None, **options: Any) -> serve:
     """Serve on a Unix socket at `path`; takes what `serve` takes but host and port."""
     return serve(handler, unix=path, **options)
-
-
-Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
-
-
-def run(
-    handler: object = None,
-    host: str | Sequence[str] | None = "127.0.0.1",
-    port: int | None = 8765,
-    *,
-    lifespan: Lifespan | None = None,
-    ready: Callable[[Server], object] | None = None,
-    **options: Any,
-) -> None:
-    """
-    Serve until SIGINT or SIGTERM, on uvloop. Blocks.
-
-    The first signal closes every connection with 1001, within `close_timeout`; a second one drops
-    them at once.
-
-    Args:
-        handler, host, port, options: as for `serve`.
-        lifespan: called with the server; an async context manager around its life, where a
-            producer starts and stops.
-        ready: called with the server when it accepts connections.
-
-    Raises: OSError when an address cannot be used.
-    """
-    import uvloop
-
-    if options.get("unix") is not None or options.get("sock") is not None:
-        host = port = None
-    main = _run(serve(handler, host, port, **options), lifespan, ready)
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
-        return
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(main)
-    finally:
-        try:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Server], object] | None) -> None:
-    loop = asyncio.get_running_loop()
-    server: Server | None = None
-    signals = 0
-
-    def stop() -> None:
-        nonlocal signals
-        signals += 1
-        if server is None:
-            return
-        if signals == 1:
-            server.close()
-        else:
-            server.abort()
-            for task in list(server._settings.tasks):
-                task.cancel()
-
-    # Before anybody can connect: a signal that comes then is not lost, and does not kill.
-    for number_ in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number_, stop)
-    try:
-        server = await serving
-        try:
-            async with lifespan(server) if lifespan is not None else _nothing():
-                if ready is not None:
-                    ready(server)
-                if signals:
-                    server.close()
-                await server.wait_closed()
-        finally:
-            server.close()
-            await server.wait_closed()
-    finally:
-        for number_ in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number_)
-
-
-@contextlib.asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    yield
-
-
-def describe(server: Server) -> str:
-    """Return one line for people: addresses, kernels, loop, limits."""
-    places = []
-    for sock in server.sockets:
-        if sock.family == socket.AF_UNIX:
-            places.append(f"unix:{sock.getsockname()}")
-        else:
-            host, port = sock.getsockname()[:2]
-            places.append(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")
-    loop = type(server.get_loop()).__module__.partition(".")[0]
-    settings = server._settings
-    return (
-        f"fastws listens on {', '.join(places)} (kernels {kernels()}, loop {loop}, "
-        f"at most {settings.max_connections} connections, messages up to {settings.max_size} bytes)"
-    )

@@ -1,4 +1,4 @@
-"""The reactor: sockets, timers and turns, on an epoll instance nested in an event loop.
+"""The reactor: sockets and turns, on an epoll instance nested in an event loop.
 
 In: readiness, from the loop. Out: bytes for connections, and their outboxes to sockets.
 
@@ -20,12 +20,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastws._connection cimport Connection
-from fastws._endpoint cimport (
-    DUE_LINGER, DUE_NOTHING, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Carrier, Due, Endpoint,
-)
+from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Endpoint
 from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
 from fastws._settings cimport Settings
-from fastws._wheel cimport NONE, wheel_clear, wheel_free, wheel_new, wheel_next, wheel_reserve, wheel_set, wheel_take
+from fastws._slots cimport Slots, clock_ns
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -36,14 +34,7 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <sys/epoll.h>
     #include <sys/socket.h>
-    #include <time.h>
     #include <unistd.h>
-    static inline int64_t fastws_clock(void)
-    {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-    }
     static inline void fastws_keep_heap(void)
     {
     #ifdef __GLIBC__
@@ -52,7 +43,6 @@ cdef extern from *:
     #endif
     }
     """
-    int64_t fastws_clock() noexcept nogil
     void fastws_keep_heap() noexcept nogil
     int epoll_create1(int) nogil
     int epoll_ctl(int, int, int, epoll_event *) nogil
@@ -83,7 +73,6 @@ cdef enum:
     ACCEPTS_PER_TURN = 64
     # How long a listener rests after the system had no descriptor or memory for it.
     ACCEPT_PAUSE_MS = 100
-    TICK_NS = 50000000
     # How long one turn may send, after its reads.
     FLUSH_BUDGET_NS = 1000000
     SENDS_PER_LOOK = 16          # at the clock
@@ -127,26 +116,22 @@ cdef class Listener:
 
 
 @cython.final
-cdef class Reactor(Carrier):
-    """Sockets and timers of one event loop's connections."""
+cdef class Reactor(Slots):
+    """The sockets of one event loop's connections."""
 
     def __cinit__(self):
         self.epoll = -1
-        self.generations = self.free_slots = self.dirty = NULL
+        self.dirty = NULL
         self.scratch = NULL
-        self.wheel = NULL
 
     def __init__(self, loop):
         self.loop = loop
         self.thread = PyThread_get_thread_ident()
-        self.connections = []
         self.listeners = []
         self.lost = []
         self.scratch = <uint8_t *>PyMem_Malloc(SCRATCH_SIZE)
         if self.scratch == NULL:
             raise MemoryError
-        self.wheel = wheel_new()
-        self.epoch = self.now = fastws_clock()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
@@ -156,11 +141,8 @@ cdef class Reactor(Carrier):
         # The loop was closed and everything let go: nobody is left to tell.
         if self.epoll >= 0:
             close(self.epoll)
-        PyMem_Free(self.generations)
-        PyMem_Free(self.free_slots)
         PyMem_Free(self.dirty)
         PyMem_Free(self.scratch)
-        wheel_free(self.wheel)
 
     # ------------------------------------------------------------------ servers
 
@@ -188,8 +170,7 @@ cdef class Reactor(Carrier):
         if not self.loop.is_closed():
             # Before the descriptor closes: its number may be used again at once.
             self.loop.remove_reader(self.epoll)
-            if self.timer is not None:
-                self.timer.cancel()
+            self.stop_timer()
         self.timer = None
         for listener in self.listeners:
             if listener is not None:
@@ -446,8 +427,8 @@ cdef class Reactor(Carrier):
                 sends += 1
                 if sends % SENDS_PER_LOOK == 0:
                     if end == 0:
-                        end = fastws_clock() + FLUSH_BUDGET_NS
-                    elif fastws_clock() > end:
+                        end = clock_ns() + FLUSH_BUDGET_NS
+                    elif clock_ns() > end:
                         break
         if self.dirty_start == self.dirty_end:
             self.dirty_start = self.dirty_end = 0
@@ -640,8 +621,7 @@ cdef class Reactor(Carrier):
         connection.interest = event.events = EPOLLIN
         event.data.u64 = <uint64_t>self.generations[slot] << 32 | slot
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
-            self.free_slots[self.free_count] = slot
-            self.free_count += 1
+            self.free_slot(slot)
             settings.logger.error("cannot watch a connection: %s", os.strerror(errno))
             connection.fd = -1
             close(fd)
@@ -650,29 +630,6 @@ cdef class Reactor(Carrier):
         self.open_count += 1
         settings.opening_count += 1
         return connection
-
-    cdef uint32_t take_slot(self) except? 0xFFFFFFFF:
-        cdef uint32_t slots, slot
-        cdef uint32_t *bigger
-        if self.free_count == 0:
-            slots = max(2 * self.slots, 64)
-            wheel_reserve(self.wheel, slots)
-            bigger = <uint32_t *>PyMem_Realloc(self.generations, slots * sizeof(uint32_t))
-            if bigger == NULL:
-                raise MemoryError
-            self.generations = bigger
-            bigger = <uint32_t *>PyMem_Realloc(self.free_slots, slots * sizeof(uint32_t))
-            if bigger == NULL:
-                raise MemoryError
-            self.free_slots = bigger
-            self.connections.extend([None] * (slots - self.slots))
-            for slot in range(slots - 1, self.slots - 1, -1) if self.slots else range(slots - 1, -1, -1):
-                self.generations[slot] = 0
-                self.free_slots[self.free_count] = slot
-                self.free_count += 1
-            self.slots = slots
-        self.free_count -= 1
-        return self.free_slots[self.free_count]
 
     cdef int close_descriptor(self, Endpoint connection) except -1:
         """Close it, and give back what it holds; the connection is not told."""
@@ -683,11 +640,7 @@ cdef class Reactor(Carrier):
         epoll_ctl(self.epoll, EPOLL_CTL_DEL, connection.fd, &event)
         close(connection.fd)
         connection.fd = -1
-        wheel_clear(self.wheel, connection.slot)
-        self.generations[connection.slot] += 1
-        self.connections[connection.slot] = None
-        self.free_slots[self.free_count] = connection.slot
-        self.free_count += 1
+        self.free_slot(connection.slot)
         self.open_count -= 1
         if connection.phase == OPENING:
             connection.settings.opening_count -= 1
@@ -741,71 +694,6 @@ cdef class Reactor(Carrier):
         elif connection.address_size == 0:
             return ""
         return parse_address(address)
-
-    # ------------------------------------------------------------------ time
-
-    cdef double seconds(self):
-        return fastws_clock() * 1e-9
-
-    cdef int update_clock(self) noexcept:
-        self.now = fastws_clock()
-        return 0
-
-    cdef int set_deadline(self, Endpoint connection, Due due, double seconds) except -1:
-        cdef uint32_t tick
-        if connection.fd < 0:
-            return 0
-        if seconds < 0:
-            connection.due = DUE_NOTHING
-            wheel_clear(self.wheel, connection.slot)
-            return 0
-        if not self.in_turn:
-            self.update_clock()
-        connection.due = due
-        # Rounded up: never early. More than a year is a year.
-        seconds = min(seconds, 3e7)
-        tick = <uint32_t>((self.now - self.epoch + <int64_t>(seconds * 1e9)) // TICK_NS) + 1
-        wheel_set(self.wheel, connection.slot, tick)
-        if self.timer is None or tick < self.timer_tick:
-            self.run_timer(tick)
-        return 0
-
-    cdef int run_timer(self, uint32_t tick) except -1:
-        cdef double delay
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        if tick != NONE and not self.loop.is_closed():
-            delay = max(0.0, (self.epoch + <int64_t>tick * TICK_NS - self.now) * 1e-9)
-            self.timer = self.loop.call_later(delay, self.timer_due)
-            self.timer_tick = tick
-        return 0
-
-    def timer_due(self):
-        """Internal: deadlines may have passed."""
-        cdef uint32_t slot, tick
-        self.timer = None
-        if self.closed:
-            return
-        self.update_clock()
-        tick = <uint32_t>((self.now - self.epoch) // TICK_NS)
-        self.in_turn = True
-        try:
-            while True:
-                slot = wheel_take(self.wheel, tick)
-                if slot == NONE:
-                    break
-                entry = self.connections[slot]
-                if entry is not None:
-                    (<Endpoint>entry).deadline_reached()
-            if not self.closed:
-                self.end_turn()
-        finally:
-            self.in_turn = False
-            if not self.closed and self.timer is None:
-                self.run_timer(wheel_next(self.wheel))
-        self.raise_pending()
-
 
 cdef object parse_address(const uint8_t *address):
     cdef unsigned port = address[2] << 8 | address[3]

@@ -1,0 +1,117 @@
+"""Listening sockets: TCP on all addresses that a name stands for, and Unix sockets.
+
+In: hosts, ports and paths. Out: sockets that listen, in non-blocking hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+
+async def listen(
+    loop: asyncio.AbstractEventLoop,
+    host: str | Sequence[str] | None,
+    port: int,
+    backlog: int,
+    reuse_port: bool,
+) -> list[socket.socket]:
+    """
+    Return sockets that listen on every address of `host`.
+
+    Args:
+        host: a name or address, or several; None is every interface.
+        port: 0 picks a free one, the same for all addresses.
+
+    Raises: OSError when an address cannot be used, with the address.
+    """
+    hosts = [host] if host is None or isinstance(host, str) else list(host)
+    found: dict[tuple[Any, ...], None] = {}
+    for name in hosts:
+        for family, kind, proto, _, address in await loop.getaddrinfo(
+            name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            found[(family, kind, proto, address)] = None
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, proto, address in found:
+            # "localhost" stands for an IPv4 and an IPv6 address: port 0 is the same for both.
+            if port == 0 and sockets:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            listening = listen_tcp(family, kind, proto, address, backlog, reuse_port)
+            if listening is not None:
+                sockets.append(listening)
+    except OSError:
+        for one in sockets:
+            one.close()
+        raise
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be used")
+    return sockets
+
+
+def listen_tcp(
+    family: int, kind: int, proto: int, address: tuple[Any, ...], backlog: int, reuse_port: bool
+) -> socket.socket | None:
+    """Return a listening socket; None when the system has no such address family."""
+    try:
+        sock = socket.socket(family, kind, proto)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL:
+                sock.close()
+                return None
+            raise OSError(
+                error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}"
+            ) from None
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_unix(path: str, backlog: int) -> socket.socket:
+    """Return a socket that listens on `path`; a stale socket file there is replaced, nothing else."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not is_stale(path):
+                raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
+            os.unlink(path)
+            sock.bind(path)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def is_stale(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a server whose backlog is full is alive
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
