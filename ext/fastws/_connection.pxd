@@ -1,8 +1,7 @@
-from libc.stdint cimport uint8_t, uint32_t
-
-from fastws._endpoint cimport Endpoint
-from fastws._settings cimport Callbacks
 from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
+
+from fastws._opening cimport Opening
 
 
 cdef class Stream:
@@ -18,24 +17,11 @@ cdef class Stream:
     cdef int end(self, Connection connection) except -1
 
 
-cdef class Connection(Endpoint):
-    cdef Callbacks callbacks
-    cdef readonly object handler
-    cdef object opening           # ServerHandshake or ClientHandshake, until it is over
-    cdef object head              # the raw request head; a Request once asked for
-    cdef readonly str subprotocol
-    cdef uint32_t opened_at       # seconds since the epoch, as the response's Date said
+cdef class Connection(Opening):
     # A coroutine is in recv_streaming; what is left of a message that one left early is passed over.
     cdef uint8_t taking_stream
     cdef uint8_t discarding
 
-    # The opening handshake.
-    cdef int negotiated(self, response) except -1
-    cdef int open_now(self, bytes reply) except -1
-    cdef int feed_rest(self, bytes rest) except -1
-    cdef int reject(self, response) except -1
-    cdef int response_received(self, bytes data) except -1
-    cdef int refuse(self, error) except -1
     # Handlers.
     cdef int call(self, object function, PyObject *first, PyObject *second, bint closing) except -1
     cdef int start_task(self, coroutine, function, bint closing) except -1

@@ -10,12 +10,10 @@ function, `Callbacks.main`, whose task takes messages from the inbox; see `_awai
 import asyncio
 import logging
 import uuid
-from email.utils import formatdate
 
 from fastws.codes import State
-from fastws.exceptions import ConcurrencyError, ConnectionClosed, InvalidMessage, InvalidState
-from fastws.handshake import Rejected, ServerHandshake, accepting, rejection
-from fastws.http11 import Request, http_date
+from fastws.exceptions import ConcurrencyError, ConnectionClosed, InvalidState
+from fastws.handshake import rejection
 from fastws.log import report
 from fastws.streaming import fragments_of, is_streamable
 
@@ -29,13 +27,13 @@ from fastws._awaitables cimport (
     CLOSED, DRAINED, READY, TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR,
     Fragment, is_awaitable_of_ours, pinged, receiving, waiting, wake_receiver,
 )
-from fastws._endpoint cimport GONE, LINGERING, OPENING, RUNNING, Endpoint, Extras
+from fastws._endpoint cimport LINGERING, OPENING, RUNNING, Endpoint, Extras
 from fastws._frames cimport (
     WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode,
 )
 from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
 from fastws._messages cimport Payload, encode_message, known
-from fastws._settings cimport Callbacks
+from fastws._opening cimport Opening
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -50,12 +48,8 @@ cdef enum:
     INTERNAL_ERROR = 1011
 
 
-# Of a client's connection: messages go to recv().
-cdef Callbacks RECEIVES = Callbacks({"main": True}, False)
-
-
 @cython.final
-cdef class Connection(Endpoint):
+cdef class Connection(Opening):
     """
     A WebSocket connection, as handlers and clients get it.
 
@@ -363,25 +357,6 @@ cdef class Connection(Endpoint):
         return "" if self.close_received is None else self.close_received[1]
 
     @property
-    def request(self):
-        """The `Request` that opened the connection."""
-        if isinstance(self.head, bytes):
-            self.head = Request.parse(self.head)
-        if self.head is None and self.opening is not None:
-            return self.opening.request
-        return self.head
-
-    @property
-    def response(self):
-        """The `Response` that opened the connection; None before."""
-        if self.extras is not None and self.extras.response is not None:
-            return self.extras.response
-        if self.phase == OPENING or self.head is None:
-            return None
-        return accepting(self.settings.policy, self.request.headers["Sec-WebSocket-Key"].encode(),
-                         self.subprotocol, formatdate(self.opened_at, usegmt=True))
-
-    @property
     def remote_address(self):
         """The peer's address: (host, port), four items for IPv6, "" for a Unix socket."""
         return self.carrier.address_of(self, True)
@@ -431,168 +406,6 @@ cdef class Connection(Endpoint):
 
     def __repr__(self):
         return f"<fastws.Connection {self.remote_address} {self.state.name}>"
-
-    # ------------------------------------------------------------------ opening handshake
-
-    cdef int opening_received(self, bytes data) except -1:
-        cdef object handshake = self.opening
-        if self.client:
-            return self.response_received(data)
-        if handshake is None:
-            handshake = self.opening = ServerHandshake(self.settings.policy)
-        try:
-            if not handshake.receive_data(data):
-                return 0
-            if self.settings.negotiate is None:
-                return self.open_now(handshake.accept_bytes(self))
-            result = self.settings.negotiate(self, handshake)
-            if asyncio.iscoroutine(result):
-                self.busy = True
-                self.hold()
-                task = self.carrier.loop.create_task(result)
-                self.more().negotiation = task
-                self.settings.tasks.add(task)
-                task.add_done_callback(self.negotiation_done)
-                return 0
-            return self.negotiated(result)
-        except Rejected as error:
-            report(self.settings.logger, logging.DEBUG, "opening handshake of %s rejected: %s",
-                   self.remote_address, error)
-            return self.reject(error.response)
-        except Exception as error:
-            report(self.settings.logger, logging.ERROR, "opening handshake failed", error=error)
-            return self.reject(rejection(500, "Failed to open a WebSocket connection."))
-        except BaseException as error:
-            self.carrier.raise_later(error)
-            return self.reject(rejection(500, "Failed to open a WebSocket connection."))
-
-    def negotiation_done(self, task):
-        """Internal: the task of an asynchronous `process_request` has ended."""
-        self.settings.tasks.discard(task)
-        self.more().negotiation = None
-        self.busy = False
-        self.hold()
-        if self.phase == OPENING:
-            if task.cancelled():
-                self.reject(rejection(503, "The server is shutting down."))
-            elif task.exception() is not None:
-                report(self.settings.logger, logging.ERROR, "opening handshake failed", error=task.exception())
-                self.reject(rejection(500, "Failed to open a WebSocket connection."))
-            else:
-                try:
-                    self.negotiated(task.result())
-                except Exception as error:
-                    report(self.settings.logger, logging.ERROR, "opening handshake failed", error=error)
-                    self.reject(rejection(500, "Failed to open a WebSocket connection."))
-            self.carrier.resume(self)
-        elif not task.cancelled():
-            task.exception()  # seen; there is nobody left to tell
-        self.settings.on_idle()
-
-    cdef int negotiated(self, response) except -1:
-        if response.status_code == 101:
-            self.more().response = response
-            return self.open_now(self.opening.serialize(response))
-        return self.reject(response)
-
-    cdef int open_now(self, bytes reply) except -1:
-        """The opening handshake is complete: `reply` goes out, and frames may come."""
-        cdef object handshake = self.opening
-        cdef bytes rest
-        try:
-            self.handler, self.callbacks = self.settings.make_handler()
-        except Exception as error:
-            report(self.settings.logger, logging.ERROR, "making a handler failed", error=error)
-            return self.reject(rejection(500, "Failed to open a WebSocket connection."))
-        self.head = handshake.head
-        self.subprotocol = handshake.subprotocol
-        rest = handshake.rest
-        self.opening = None
-        self.opened_at = http_date.second
-        self.queue_bytes(reply)
-        self.started()
-        if self.callbacks.main is not None:
-            self.start_main()
-        elif self.callbacks.on_open is not None:
-            self.call(self.callbacks.on_open, NULL, NULL, False)
-        return self.feed_rest(rest)
-
-    cdef int feed_rest(self, bytes rest) except -1:
-        """Take the frames that came in one piece with the opening handshake."""
-        cdef bytearray copy
-        if not rest or self.phase != RUNNING:
-            return self.after_input()
-        copy = bytearray(rest)
-        return self.feed(<uint8_t *><char *>copy, len(copy))
-
-    # ------------------------------------------------------------------ the client's side of it
-
-    cdef int connected(self) except -1:
-        """The TCP connection stands: send the request, RFC 6455 4.1."""
-        return self.queue_bytes(self.opening.request_bytes)
-
-    cdef int response_received(self, bytes data) except -1:
-        cdef object handshake = self.opening
-        try:
-            if not handshake.receive_data(data):
-                return 0
-            handshake.check()
-        except Exception as error:
-            return self.refuse(error)
-        self.opening = None
-        self.head = handshake.head
-        self.subprotocol = handshake.subprotocol
-        self.more().response = handshake.response
-        self.callbacks = RECEIVES
-        self.started()
-        if not self.extras.opened.done():
-            self.extras.opened.set_result(self)
-        return self.feed_rest(handshake.rest)
-
-    def opening_done(self, future):
-        """Internal: whoever waits for a client's connection has it, or has given up."""
-        if future.cancelled() and self.phase != GONE:
-            self.carrier.drop(self)
-
-    cdef int refuse(self, error) except -1:
-        """There will be no connection: tell who waits for it why."""
-        if not self.extras.opened.done():
-            self.extras.opened.set_exception(error)
-        return self.carrier.drop(self)
-
-    cdef int opening_ended(self, str why) except -1:
-        if self.client:
-            try:
-                if self.opening.receive_eof():
-                    self.opening.check()
-                self.refuse(InvalidMessage(f"the server {why}"))
-            except Exception as error:
-                self.refuse(error)
-            return 0
-        report(self.settings.logger, logging.DEBUG, "%s %s", self.remote_address, why)
-        return 0
-
-    cdef int reject(self, response) except -1:
-        """Answer an HTTP response and close."""
-        cdef bytes reply
-        if self.opening is None:
-            reply = response.serialize()
-        else:
-            try:
-                reply = self.opening.serialize(response)
-            except ValueError as error:
-                # A hook made a response that cannot be sent.
-                report(self.settings.logger, logging.ERROR, "opening handshake failed", error=error)
-                reply = self.opening.serialize(rejection(500, "Failed to open a WebSocket connection."))
-        self.queue_bytes(reply)
-        self.opening = None
-        return self.over()
-
-    cdef int turn_away(self) except -1:
-        """There are too many connections: say so, and close."""
-        report(self.settings.logger, logging.WARNING, "%s turned away: %d connections, %d opening handshakes",
-               self.remote_address, self.settings.open_count, self.settings.opening_count)
-        return self.reject(rejection(503, "Too many connections.", [("Retry-After", "5")]))
 
     # ------------------------------------------------------------------ protocol events
 
@@ -724,6 +537,13 @@ cdef class Connection(Endpoint):
         elif not self.held:
             self.carrier.resume(self)
         self.settings.on_idle()
+
+    cdef int begin(self) except -1:
+        if self.callbacks.main is not None:
+            return self.start_main()
+        if self.callbacks.on_open is not None:
+            return self.call(self.callbacks.on_open, NULL, NULL, False)
+        return 0
 
     cdef int start_main(self) except -1:
         """Run the coroutine handler as a task, for as long as the connection lasts."""

@@ -1,0 +1,21 @@
+from libc.stdint cimport uint32_t
+
+from fastws._endpoint cimport Endpoint
+from fastws._settings cimport Callbacks
+
+
+cdef class Opening(Endpoint):
+    cdef Callbacks callbacks
+    cdef readonly object handler
+    cdef object opening           # ServerHandshake or ClientHandshake, until it is over
+    cdef object head              # the raw request head; a Request once asked for
+    cdef readonly str subprotocol
+    cdef uint32_t opened_at       # seconds since the epoch, as the response's Date said
+
+    cdef int begin(self) except -1
+    cdef int negotiated(self, response) except -1
+    cdef int open_now(self, bytes reply) except -1
+    cdef int feed_rest(self, bytes rest) except -1
+    cdef int reject(self, response) except -1
+    cdef int response_received(self, bytes data) except -1
+    cdef int refuse(self, error) except -1
