@@ -93,7 +93,7 @@ cdef class Connection(Opening):
             raise self.closed_error()
         if self.extras is not None and self.extras.stream is not None:
             # It must not come between fragments, RFC 6455 5.4.
-            return self.extras.stream.queue(self, payload.opcode, owner)
+            return (<Stream>self.extras.stream).queue(self, payload.opcode, owner)
         self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
         return self.after_send()
 

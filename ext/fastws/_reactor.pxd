@@ -41,6 +41,7 @@ cdef class Reactor(Slots):
     # --- this turn
     cdef epoll_event[MAX_EVENTS] events
     cdef uint8_t *scratch
+    cdef Endpoint delivering      # its coroutine is taking what came
     cdef object pending_error     # to be raised when the turn is in order
     # Slots of connections with output, a queue: dirty[dirty_start .. dirty_end).
     cdef uint32_t *dirty
@@ -48,6 +49,7 @@ cdef class Reactor(Slots):
     cdef list lost                # connections that were dropped and have not been told
     cdef bint pass_scheduled      # `later` will be called at the loop's next pass
 
+    cdef int deliver(self, Endpoint connection) except -1
     cdef int handle(self, epoll_event *event) except -1
     cdef int read(self, Endpoint connection) except -1
     cdef int tell_lost(self) except -1

@@ -343,6 +343,9 @@ cdef class Reactor(Slots):
                 self.set_interest(connection, connection.interest & ~EPOLLIN)
                 if ready & (EPOLLERR | EPOLLHUP):
                     return self.drop(connection)
+            elif connection.rest != NULL:
+                # It comes before anything that is received now.
+                self.resume_now(connection)
             else:
                 self.read(connection)
         elif ready & (EPOLLERR | EPOLLHUP):
@@ -380,7 +383,7 @@ cdef class Reactor(Slots):
                     connection.direct_bytes_received(<size_t>size)
                 else:
                     connection.bytes_received(target, size)
-                connection.input_done()
+                self.deliver(connection)
             finally:
                 connection.dirty = False
             if connection.outbox != NULL and not connection.blocked and connection.fd >= 0:
@@ -499,13 +502,28 @@ cdef class Reactor(Slots):
 
     # ------------------------------------------------------------------ input again
 
+    cdef int deliver(self, Endpoint connection) except -1:
+        """A batch was parsed: let a coroutine have it, and then what it has made room for."""
+        if connection.receiver is None and connection.rest == NULL:
+            return 0
+        self.delivering = connection
+        try:
+            connection.input_done()
+            while connection.rest != NULL and not connection.held and connection.phase == RUNNING:
+                connection.deliver_rest()
+                connection.input_done()
+        finally:
+            self.delivering = None
+        return 0
+
     cdef int resume(self, Endpoint connection) except -1:
         """Called outside of turns, by tasks that end and by `resume_reading`; and inside."""
         if connection.fd < 0 or self.closed:
             return 0
         if connection.rest != NULL and connection.phase == RUNNING:
             # Not here: the caller may be a handler, whose messages would overtake each other.
-            self.loop.call_soon(self.resume_now, connection)
+            if self.delivering is not connection:
+                self.loop.call_soon(self.resume_now, connection)
         elif not connection.interest & EPOLLIN:
             self.set_interest(connection, connection.interest | EPOLLIN)
         return 0
@@ -516,7 +534,7 @@ cdef class Reactor(Slots):
             return
         self.update_clock()
         connection.deliver_rest()
-        connection.input_done()
+        self.deliver(connection)
         if connection.outbox != NULL and not connection.blocked and not connection.dirty:
             self.send_some(connection)
         if connection.fd >= 0 and not connection.held and not connection.interest & EPOLLIN:

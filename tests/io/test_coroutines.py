@@ -1,0 +1,576 @@
+"""Coroutine handlers on real sockets: what a task may do with `recv`, `send` and cancellation."""
+
+import asyncio
+import collections.abc
+import contextlib
+import contextvars
+import gc
+import socket
+
+import pytest
+import websockets
+from peers import HANDSHAKE, masked, port_of, raw, until
+
+import fastws
+
+
+def uri(server):
+    return f"ws://127.0.0.1:{port_of(server)}"
+
+
+@contextlib.asynccontextmanager
+async def served(handler, **options):
+    """Give a server and a real client of it."""
+    async with (
+        fastws.serve(handler, "127.0.0.1", 0, **options) as server,
+        websockets.connect(uri(server), compression=None, max_size=None) as client,
+    ):
+        yield server, client
+
+
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+
+
+@pytest.mark.parametrize("message", ["", "text", "é一😀" * 5000, b"", b"y" * 3_000_000], ids=len)
+def test_async_for_and_send_echo(run, message):
+    async def main():
+        async with served(echo, max_size=None) as (_, client):
+            await client.send(message)
+            assert await client.recv() == message
+
+    run(main)
+
+
+def test_every_message_of_a_batch_comes_once_and_in_order(run):
+    async def main():
+        async with served(echo) as (_, client):
+            for i in range(2000):
+                await client.send(str(i))
+            assert [await client.recv() for _ in range(2000)] == [str(i) for i in range(2000)]
+
+    run(main)
+
+
+def test_iteration_ends_in_silence_after_1000_and_raises_after_4000(run):
+    ends = []
+
+    async def handler(ws):
+        try:
+            async for _ in ws:
+                pass
+            ends.append("silence")
+        except fastws.ConnectionClosedError as error:
+            ends.append(error.rcvd.code)
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            for code in 1000, 4000:
+                async with websockets.connect(uri(server)) as client:
+                    await client.close(code)
+            await until(lambda: len(ends) == 2)
+        assert ends == ["silence", 4000]
+
+    run(main)
+
+
+def test_messages_before_the_end_are_taken_before_it_raises(run):
+    got = []
+
+    async def handler(ws):
+        await ws.server.late.wait()
+        with contextlib.suppress(fastws.ConnectionClosed):
+            while True:
+                got.append(await ws.recv())
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            server.late = asyncio.Event()
+            async with raw(server) as (reader, writer):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(masked(0x81, b"one") + masked(0x81, b"two"))
+                writer.write_eof()
+                await until(lambda: not server.connections)
+                server.late.set()
+                await until(lambda: got == ["one", "two"])
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("sent", "decode", "expected"),
+    [
+        ("é", None, "é"),
+        ("é", True, "é"),
+        ("é", False, "é".encode()),
+        (b"\xc3\xa9", None, b"\xc3\xa9"),
+        (b"\xc3\xa9", True, "é"),
+        (b"\xc3\xa9", False, b"\xc3\xa9"),
+    ],
+)
+@pytest.mark.parametrize("text_as", ["str", "bytes"])
+def test_recv_decodes_as_it_is_told(run, sent, decode, expected, text_as):
+    got = []
+
+    async def handler(ws):
+        got.append(await ws.recv(decode))
+
+    async def main():
+        async with served(handler, text_as=text_as) as (_, client):
+            await client.send(sent)
+            await client.wait_closed()
+
+    run(main)
+    if text_as == "bytes" and decode is None:
+        expected = "é".encode()
+    assert got == [expected]
+
+
+def test_a_cancelled_recv_loses_no_message(run):
+    got = []
+
+    async def handler(ws):
+        while len(got) < 300:
+            try:
+                got.append(await asyncio.wait_for(ws.recv(), 0.0005))
+            except (TimeoutError, asyncio.TimeoutError):
+                ws.server.timeouts += 1
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            server.timeouts = 0
+            async with websockets.connect(uri(server)) as client:
+                for i in range(300):
+                    if i % 10 == 0:
+                        seen = server.timeouts
+                        await until(lambda seen=seen: server.timeouts > seen)
+                    await client.send(str(i))
+                await client.wait_closed()
+            assert server.timeouts >= 30
+
+    run(main)
+    assert got == [str(i) for i in range(300)]
+
+
+def test_a_recv_that_is_cancelled_when_its_message_is_there_leaves_it(run):
+    got = []
+
+    async def handler(ws):
+        waiting = asyncio.ensure_future(ws.recv())
+        await asyncio.sleep(0)
+        # The message wakes the task that waits for it; it is cancelled by a third one at once.
+        await until(lambda: waiting.done() or ws.server.sent)
+        if not waiting.done():
+            waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            got.append(await waiting)
+        while len(got) < 3:
+            got.append(await ws.recv())
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            server.sent = False
+            async with websockets.connect(uri(server)) as client:
+                for text in "abc":
+                    await client.send(text)
+                server.sent = True
+                await client.wait_closed()
+
+    run(main)
+    assert got == ["a", "b", "c"]
+
+
+def test_two_concurrent_recv_raise_and_the_first_goes_on(run):
+    seen = []
+
+    async def handler(ws):
+        first = asyncio.ensure_future(ws.recv())
+        await asyncio.sleep(0)
+        for second in (ws.recv, ws.__anext__):
+            with pytest.raises(fastws.ConcurrencyError):
+                await second()
+        with pytest.raises(fastws.ConcurrencyError):
+            async for _ in ws.recv_streaming():
+                pass
+        ws.send("go on")
+        seen.append(await first)
+
+    async def main():
+        async with served(handler) as (_, client):
+            await client.recv()
+            await client.send("x")
+            await client.wait_closed()
+
+    run(main)
+    assert seen == ["x"]
+
+
+def test_awaitables_are_coroutines_to_tasks_gather_and_groups(run):
+    done = []
+
+    async def handler(ws):
+        for awaitable in (ws.send("x"), ws.recv(), ws.wait_closed(), ws.ping()):
+            assert isinstance(awaitable, collections.abc.Coroutine)
+            awaitable.close()
+        received, sent = await asyncio.gather(ws.recv(), asyncio.create_task(ws.send("a")))
+        assert sent is None
+        done.append(received)
+        await asyncio.create_task(ws.close(4000))
+        done.append(ws.state.name)
+
+    async def main():
+        async with served(handler) as (_, client):
+            assert await client.recv() == "x"
+            await client.send("b")
+            await client.wait_closed()
+            await until(lambda: len(done) == 2)
+
+    run(main)
+    assert done == ["b", "CLOSED"]
+
+
+def test_the_task_is_the_handlers_own_and_keeps_its_context(run):
+    variable = contextvars.ContextVar("variable", default="outside")
+    tasks = []
+
+    async def handler(ws):
+        mine = await ws.recv()
+        variable.set(mine)
+        tasks.append(asyncio.current_task())
+        for _ in range(5):
+            await ws.recv()
+            assert variable.get() == mine
+            assert asyncio.current_task() is tasks[-1] or asyncio.current_task() in tasks
+        await ws.send(variable.get())
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            clients = [await websockets.connect(uri(server)) for _ in range(3)]
+            for n, client in enumerate(clients):
+                await client.send(str(n))
+            for _ in range(5):
+                for client in clients:
+                    await client.send("again")
+            assert [await client.recv() for client in clients] == ["0", "1", "2"]
+            for client in clients:
+                await client.close()
+        assert variable.get() == "outside"
+        assert len(set(tasks)) == 3
+
+    run(main)
+
+
+def test_r8_a_full_queue_stops_reading_and_goes_on(run):
+    counts = []
+
+    async def handler(ws):
+        await ws.server.go.wait()
+        counts.extend([int(message) async for message in ws])
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0, max_queue=4) as server:
+            server.go = asyncio.Event()
+            with socket.socket() as peer:
+                peer.setblocking(False)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(peer, ("127.0.0.1", port_of(server)))
+                await loop.sock_sendall(peer, HANDSHAKE)
+                frames = b"".join(masked(0x81, b"%0100d" % i) for i in range(100_000))
+                sending = asyncio.ensure_future(loop.sock_sendall(peer, frames))
+                await asyncio.wait([sending], timeout=0.2)
+                assert not sending.done()
+                server.go.set()
+                await sending
+        assert counts == list(range(100_000))
+
+    run(main)
+
+
+def test_r14_a_handler_that_returns_closes_with_1000(run):
+    async def handler(ws):
+        await ws.send("bye")
+
+    async def main():
+        async with served(handler) as (_, client):
+            assert await client.recv() == "bye"
+            await client.wait_closed()
+            assert client.close_code == 1000
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, fastws.ConnectionClosedError])
+def test_r13_a_handler_that_raises_costs_1011_and_one_record(run, caplog, kind):
+    async def handler(ws):
+        await ws.recv()
+        raise kind(None, None) if kind is fastws.ConnectionClosedError else kind("mine")
+
+    async def main():
+        async with served(handler) as (_, client):
+            await client.send("x")
+            await client.wait_closed()
+            assert client.close_code == 1011
+
+    run(main)
+    assert [r.exc_info[0] for r in caplog.records if r.levelname == "ERROR"] == [kind]
+
+
+def test_a_handler_that_lets_its_own_connection_closed_out_is_no_error(run, caplog):
+    async def handler(ws):
+        while True:
+            await ws.recv()
+
+    async def main():
+        async with served(handler) as (_, client):
+            await client.close(4000)
+
+    run(main)
+    assert [r for r in caplog.records if r.name == "fastws.server" and r.levelname == "ERROR"] == []
+
+
+def test_r15_a_cancelled_handler_closes_with_1001(run):
+    async def handler(ws):
+        asyncio.current_task().cancel()
+        await ws.recv()
+
+    async def main():
+        async with served(handler) as (_, client):
+            await client.wait_closed()
+            assert client.close_code == 1001
+
+    run(main)
+
+
+def test_r16_system_exit_leaves_the_loop_and_its_connection_gets_1011():
+    codes = []
+
+    async def handler(ws):
+        await ws.recv()
+        raise SystemExit(3)
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            client = await websockets.connect(uri(server))
+            await client.send("x")
+            try:
+                await client.wait_closed()
+            finally:
+                codes.append(client.close_code)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main())
+    try:
+        with pytest.raises(SystemExit) as caught:
+            loop.run_until_complete(task)
+        assert caught.value.code == 3
+        loop.run_until_complete(task)
+    finally:
+        loop.close()
+    assert codes == [1011]
+
+
+def test_r18_a_message_in_fragments_is_not_interrupted(run):
+    async def handler(ws):
+        go = asyncio.Event()
+
+        async def fragments():
+            yield "a"
+            go.set()
+            for _ in range(20):
+                await asyncio.sleep(0)
+                yield "b"
+
+        sending = asyncio.ensure_future(ws.send(fragments()))
+        await go.wait()
+        ws.send("between")  # as a callback would, without waiting
+        later = asyncio.ensure_future(ws.send(["c", "d"]))
+        ping = await ws.ping()
+        await sending
+        await later
+        assert await ping > 0
+
+    async def main():
+        async with served(handler) as (_, client):
+            assert [await client.recv() for _ in range(3)] == ["a" + 20 * "b", "between", "cd"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("fragments", [["a", b"b"], [1], ["a", None]], ids=repr)
+def test_fragments_of_different_types_are_a_type_error(run, fragments):
+    seen = []
+
+    async def handler(ws):
+        with pytest.raises(TypeError):
+            await ws.send(fragments)
+        seen.append(ws.state.name)
+
+    async def main():
+        async with served(handler) as (_, client):
+            await client.wait_closed()
+            assert client.close_code == (1000 if fragments == [1] else 1011)
+
+    run(main)
+    assert len(seen) == 1
+
+
+def test_no_fragment_is_no_message_and_a_mapping_is_refused(run):
+    async def handler(ws):
+        await ws.send([])
+        with pytest.raises(TypeError, match="keys"):
+            ws.send({"a": 1})
+        await ws.send("end")
+
+    async def main():
+        async with served(handler) as (_, client):
+            assert await client.recv() == "end"
+
+    run(main)
+
+
+def test_recv_streaming_gives_fragments_as_they_come(run):
+    got = []
+
+    async def handler(ws):
+        async for fragment in ws.recv_streaming():
+            got.append(fragment)
+            ws.send(str(len(got)))
+        got.append(await ws.recv())
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server, raw(server) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            euro = "€".encode()
+            for piece in (masked(0x01, b"one" + euro[:2]), masked(0x00, euro[2:]), masked(0x80, b"three")):
+                writer.write(piece)
+                await reader.readexactly(3)
+            writer.write(masked(0x81, b"whole"))
+            await until(lambda: len(got) == 4)
+
+    run(main)
+    assert got == ["one", "€", "three", "whole"]
+
+
+def test_what_is_left_of_a_streamed_message_is_passed_over(run):
+    got = []
+
+    async def handler(ws):
+        stream = ws.recv_streaming()
+        got.append(await stream.__anext__())
+        await stream.aclose()
+        ws.send("ok")
+        got.append(await ws.recv())
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server, raw(server) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(masked(0x01, b"a") + masked(0x00, b"b"))
+            await reader.readexactly(4)
+            writer.write(masked(0x00, b"c") + masked(0x80, b"d") + masked(0x82, b"next"))
+            await until(lambda: len(got) == 2)
+
+    run(main)
+    assert got == ["a", b"next"]
+
+
+def test_send_waits_while_the_peer_is_slow_and_fails_when_it_is_gone(run):
+    ends = []
+
+    async def handler(ws):
+        try:
+            while True:
+                await ws.send(b"x" * 100_000)
+        except fastws.ConnectionClosed:
+            ends.append(ws.close_code)
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0) as server:
+            async with raw(server) as (reader, _):
+                await reader.readuntil(b"\r\n\r\n")
+                await until(lambda: any(c.buffered_amount > 64 * 1024 for c in server.connections))
+                (connection,) = server.connections
+                assert connection.buffered_amount < 1_000_000
+            await until(lambda: ends == [1006])
+
+    run(main)
+
+
+def test_closing_the_server_ends_handlers_and_cancels_those_that_stay(run):
+    ends = []
+
+    async def handler(ws):
+        try:
+            async for _ in ws:
+                pass
+            ends.append("over")
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async def main():
+        async with fastws.serve(handler, "127.0.0.1", 0, close_timeout=0.1) as server:
+            client = await websockets.connect(uri(server))
+        await client.wait_closed()
+        assert client.close_code == 1001
+
+    run(main)
+    assert ends == ["over", "cancelled"]
+
+
+def test_recv_is_refused_where_messages_go_to_callbacks(run):
+    seen = []
+
+    class Handler(fastws.Handler):
+        async def on_open(self, ws):
+            with pytest.raises(fastws.InvalidState, match="on_message"):
+                await ws.recv()
+            seen.append(1)
+
+        def on_message(self, ws, message):
+            pass
+
+    async def main():
+        async with served(Handler):
+            await until(lambda: seen)
+
+    run(main)
+
+
+def test_the_response_is_what_the_client_got(run):
+    seen = []
+
+    async def handler(ws):
+        seen.append(ws.response)
+
+    async def main():
+        async with served(handler, subprotocols=["chat"]) as (_, client):
+            await client.wait_closed()
+
+    async def with_subprotocol():
+        async with (
+            fastws.serve(handler, "127.0.0.1", 0, subprotocols=["chat"]) as server,
+            websockets.connect(uri(server), subprotocols=["chat"]) as client,
+        ):
+            await client.wait_closed()
+            assert list(seen[0].headers.raw_items()) == list(client.response.headers.raw_items())
+
+    run(with_subprotocol)
+
+
+def test_connections_and_their_tasks_are_freed(run):
+    async def main():
+        async with fastws.serve(echo, "127.0.0.1", 0) as server:
+            for _ in range(20):
+                async with websockets.connect(uri(server)) as client:
+                    await client.send("x")
+                    await client.recv()
+            await until(lambda: not server.connections)
+            await asyncio.sleep(0)
+            gc.collect()
+            left = [o for o in gc.get_objects() if type(o) is fastws.Connection]
+            assert len(left) <= 1  # the loop may hold the last one's frame
+
+    run(main)
