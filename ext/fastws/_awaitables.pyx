@@ -172,7 +172,7 @@ cdef class Receiving:
     cdef list more                # further callbacks, (callback, context) each
     cdef uint8_t state            # a State
     cdef uint8_t taking           # a Taking
-    cdef public bint _asyncio_future_blocking
+    cdef bint blocking
 
     # ---- an awaitable, and a collections.abc.Coroutine
 
@@ -207,6 +207,15 @@ cdef class Receiving:
         self.leave()
 
     # ---- a future, as far as a Task asks
+
+    @property
+    def _asyncio_future_blocking(self):
+        # None tells asyncio.isfuture that it is no future: it is one only while it waits.
+        return self.blocking if self.state == WAITING else None
+
+    @_asyncio_future_blocking.setter
+    def _asyncio_future_blocking(self, bint value):
+        self.blocking = value
 
     def get_loop(self):
         """Return the event loop that it belongs to."""
@@ -346,7 +355,7 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
         raise error
     endpoint.receiver = self
     self.state = WAITING
-    self._asyncio_future_blocking = True
+    self.blocking = True
     return 0
 
 
