@@ -12,6 +12,7 @@ A WebSocket server for Python that runs at the speed of the kernel underneath it
 
 from fastws._connection import Connection, broadcast
 from fastws._kernels import kernels
+from fastws.authentication import basic_auth
 from fastws.codes import Close, CloseCode, Opcode, State
 from fastws.exceptions import (
     ConcurrencyError,
@@ -45,6 +46,7 @@ from fastws.exceptions import (
 from fastws.handler import Handler
 from fastws.headers import Headers
 from fastws.http11 import Request, Response
+from fastws.routing import route
 from fastws.running import run
 from fastws.server import Server, serve, unix_serve
 from fastws.version import __version__
@@ -88,8 +90,10 @@ __all__ = [
     "TooManyHeaders",
     "WebSocketException",
     "__version__",
+    "basic_auth",
     "broadcast",
     "kernels",
+    "route",
     "run",
     "serve",
     "unix_serve",

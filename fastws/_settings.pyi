@@ -37,7 +37,7 @@ class Settings:
         *,
         server: Server | None,
         policy: Policy | None,
-        make_handler: Callable[[], tuple[object, Callbacks]] | None,
+        make_handler: Callable[[Any], tuple[object, Callbacks]] | None,
         negotiate: Callable[..., Any] | None,
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
         max_size: int | None,
@@ -58,7 +58,7 @@ class Settings:
     @property
     def policy(self) -> Policy | None: ...
     @property
-    def make_handler(self) -> Callable[[], tuple[object, Callbacks]] | None: ...
+    def make_handler(self) -> Callable[[Any], tuple[object, Callbacks]] | None: ...
     @property
     def negotiate(self) -> Callable[..., Any] | None: ...
     @property

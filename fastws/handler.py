@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EVENTS = ("on_open", "on_message", "on_close", "on_ping", "on_pong", "on_drain", "on_error")
 
-HandlerSource = Callable[[], tuple[object, Callbacks]]
+HandlerSource = Callable[[Any], tuple[object, Callbacks]]
 
 
 class Handler:
@@ -107,11 +107,14 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
 
     Raises: TypeError for both, for neither, and for what is no handler.
     """
+    source = getattr(handler, "handler_source", None)
+    if source is not None:
+        return source  # type: ignore[no-any-return]
     if handler is None:
         if not functions:
             raise TypeError(f"no handler: give one, or at least one of {', '.join(EVENTS)}")
         callbacks = Callbacks(functions, False)
-        return lambda: (None, callbacks)
+        return lambda _connection: (None, callbacks)
     if functions:
         raise TypeError(f"a handler and {', '.join(functions)}: give one or the other")
     if isinstance(handler, type):
@@ -119,15 +122,15 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
             raise TypeError(f"{handler!r} has none of {', '.join(EVENTS)}")
         cls: Callable[[], object] = handler
         callbacks = functions_of(handler)
-        return lambda: (cls(), callbacks)
+        return lambda _connection: (cls(), callbacks)
     if is_handler(handler):
         callbacks = shared_functions(handler)
-        return lambda: (handler, callbacks)
+        return lambda _connection: (handler, callbacks)
     if callable(handler):
         if is_factory(handler):
             return from_factory(handler)
         main = Callbacks({"main": handler}, False)
-        return lambda: (None, main)
+        return lambda _connection: (None, main)
     raise TypeError(
         f"handler is {handler!r}, expected a coroutine function, a class or an object with on_message, "
         "or a factory"
@@ -155,7 +158,7 @@ def is_factory(handler: Callable[..., Any]) -> bool:
 def from_factory(factory: Callable[[], object]) -> HandlerSource:
     known: dict[type, Callbacks] = {}
 
-    def make() -> tuple[object, Callbacks]:
+    def make(_connection: Connection) -> tuple[object, Callbacks]:
         handler = factory()
         callbacks = known.get(type(handler))
         if callbacks is None:

@@ -116,12 +116,12 @@ cdef class Opening(Endpoint):
         """The opening handshake is complete: `reply` goes out, and frames may come."""
         cdef object handshake = self.opening
         cdef bytes rest
+        self.head = handshake.head
         try:
-            self.handler, self.callbacks = self.settings.make_handler()
+            self.handler, self.callbacks = self.settings.make_handler(self)
         except Exception as error:
             report(self.settings.logger, logging.ERROR, "making a handler failed", error=error)
             return self.reject(rejection(500, "Failed to open a WebSocket connection."))
-        self.head = handshake.head
         self.subprotocol = handshake.subprotocol
         rest = handshake.rest
         self.opening = None

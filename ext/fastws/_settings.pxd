@@ -14,7 +14,7 @@ cdef class Settings:
     # What all connections of one server share, or what a client's one connection has.
     cdef readonly object server           # None: the client's side
     cdef readonly object policy           # handshake.Policy
-    cdef readonly object make_handler     # () -> (handler, Callbacks)
+    cdef readonly object make_handler     # (connection) -> (handler, Callbacks)
     cdef readonly object negotiate        # (connection, handshake) -> Response or coroutine; None: no hooks
     cdef readonly object logger
     cdef uint64_t max_size
