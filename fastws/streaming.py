@@ -25,8 +25,10 @@ def is_streamable(message: object) -> bool:
         return False
     try:
         memoryview(message)  # type: ignore[arg-type]
-    except (TypeError, BufferError):
+    except TypeError:
         return True
+    except BufferError:
+        pass
     return False
 
 

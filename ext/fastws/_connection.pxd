@@ -1,6 +1,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
+from fastws._messages cimport Payload
 from fastws._opening cimport Opening
 
 
@@ -33,4 +34,6 @@ cdef class Connection(Opening):
     cdef int check_receives(self) except -1
     # Output.
     cdef object after_send(self)
+    cdef object send_iterable(self, message, text)
     cdef object send_fragment(self, Stream stream, fragment, text)
+    cdef object encode_fragment(self, Stream stream, fragment, text, Payload *payload)

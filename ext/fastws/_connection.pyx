@@ -66,8 +66,9 @@ cdef class Connection(Opening):
 
         Args:
             message: str is sent as text, bytes and any other contiguous buffer as binary.
-                A buffer that may change is copied. An iterable or an asynchronous iterable of
-                these is sent as one message in fragments, RFC 6455 5.4; that takes an `await`.
+                A buffer that may change is copied. A list or tuple of these is sent as one message
+                in fragments, RFC 6455 5.4; so is any other iterable and any asynchronous iterable,
+                of which sending needs an `await`.
             text: True sends bytes, which must be UTF-8, as text; False sends a str as binary.
 
         Returns: an awaitable. Callbacks ignore it; a coroutine that awaits it is held while
@@ -86,7 +87,7 @@ cdef class Connection(Opening):
         if self.phase != RUNNING or self.close_queued:
             raise self.closed_error()
         if not isinstance(message, (str, bytes)) and is_streamable(message):
-            return self.send_fragments(message, text)
+            return self.send_iterable(message, text)
         owner = encode_message(message, text, &payload)
         if self.outbox != NULL and self.outbox.size > self.settings.write_cap:
             self.drop_overfull()
@@ -95,6 +96,24 @@ cdef class Connection(Opening):
             # It must not come between fragments, RFC 6455 5.4.
             return (<Stream>self.extras.stream).queue(self, payload.opcode, owner)
         self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        return self.after_send()
+
+    cdef object send_iterable(self, message, text):
+        """Send a list at once, when there is no other message to wait for; anything else as it comes."""
+        cdef Stream mine
+        cdef Payload payload
+        cdef list fragments
+        if not isinstance(message, (list, tuple)) or (self.extras is not None and self.extras.stream is not None):
+            return self.send_fragments(message, text)
+        mine = Stream()
+        fragments = list(message)
+        for fragment in fragments:
+            # Nothing is sent of what cannot be sent whole.
+            self.encode_fragment(mine, fragment, text, &payload)
+        for fragment in fragments:
+            self.send_fragment(mine, fragment, text)
+        if mine.started:
+            self.send_frame(WS_FIN | WS_CONT, NULL, 0, NULL)
         return self.after_send()
 
     async def send_fragments(self, message, text):
@@ -127,15 +146,20 @@ cdef class Connection(Opening):
         cdef object owner
         if self.phase != RUNNING or self.close_queued:
             raise self.closed_error()
-        owner = encode_message(fragment, None if text else text, &payload)
-        if text:
-            payload.opcode = WS_TEXT
-        if stream.started and payload.opcode != stream.opcode:
-            raise TypeError("all fragments of a message must be str, or all bytes")
-        stream.opcode = payload.opcode
-        self.send_frame(WS_CONT if stream.started else payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        owner = self.encode_fragment(stream, fragment, text, &payload)
+        self.send_frame(WS_CONT if stream.started else stream.opcode, payload.data, payload.size, <PyObject *>owner)
         stream.started = True
         return self.after_send()
+
+    cdef object encode_fragment(self, Stream stream, fragment, text, Payload *payload):
+        cdef object owner = encode_message(fragment, None if text else text, payload)
+        if text:
+            # Its characters may be cut by the edges of fragments: it is the whole that is UTF-8.
+            payload.opcode = WS_TEXT
+        if stream.opcode and payload.opcode != stream.opcode:
+            raise TypeError("all fragments of a message must be str, or all bytes")
+        stream.opcode = payload.opcode
+        return owner
 
     def ping(self, data=None):
         """
@@ -510,6 +534,7 @@ cdef class Connection(Opening):
         task = self.carrier.loop.create_task(coroutine)
         self.settings.tasks.add(task)
         self.more().task = task
+        self.extras.function = function
         self.busy = True
         self.hold()
         task.add_done_callback(self.task_done)
@@ -529,7 +554,7 @@ cdef class Connection(Opening):
                 # The task has raised it out of the loop.
                 self.fail_internally()
             else:
-                self.crashed(error, task.get_coro())
+                self.crashed(error, self.extras.function)
             self.after_input()
         if self.closed_due:
             self.closed_due = False

@@ -51,6 +51,7 @@ cdef class Carrier:
 cdef class Extras:
     # What few connections need, made when first needed.
     cdef object task              # the running coroutine handler or `async def` callback
+    cdef object function          # the callback that the task runs
     cdef object negotiation       # the running process_request
     cdef list drain_waiters, close_waiters
     cdef list pings               # [payload, time sent, latency or None, future], oldest first

@@ -346,7 +346,7 @@ cdef class Endpoint(Protocol):
 
     cdef int hold(self) except -1:
         # After our Close nothing is delivered, and the peer's has to be found.
-        self.held = (self.busy or self.paused or self.full) and not self.close_queued
+        self.held = self.phase == GONE or ((self.busy or self.paused or self.full) and not self.close_queued)
         return 0
 
     cdef int over(self) except -1:

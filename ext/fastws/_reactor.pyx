@@ -193,8 +193,12 @@ cdef class Reactor(Slots):
                 close(connection.fd)
                 connection.fd = -1
                 connection.phase = GONE
-        self.connections = []
-        self.listeners = []
+        # Of the same length: the child may be inside a turn.
+        self.connections = [None] * len(self.connections)
+        for listener in self.listeners:
+            if listener is not None:
+                (<Listener>listener).fd = -1
+        self.listeners = [None] * len(self.listeners)
         if self.epoll >= 0:
             close(self.epoll)
             self.epoll = -1
@@ -294,7 +298,8 @@ cdef class Reactor(Slots):
             raise error
 
     cdef int raise_later(self, error) except -1:
-        self.pending_error = error
+        if self.pending_error is None:
+            self.pending_error = error
         return self.need_pass()
 
     cdef int need_pass(self) except -1:
@@ -665,6 +670,8 @@ cdef class Reactor(Slots):
         else:
             connection.settings.open_count -= 1
         connection.phase = GONE
+        # What was received with the frame that is being delivered stays undelivered.
+        connection.held = True
         connection.dirty = connection.blocked = False
         if connection.outbox != NULL:
             outbox_free(connection.outbox)
