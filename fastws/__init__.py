@@ -13,6 +13,7 @@ A WebSocket server for Python that runs at the speed of the kernel underneath it
 from fastws._connection import Connection, broadcast
 from fastws._kernels import kernels
 from fastws.authentication import basic_auth
+from fastws.client import connect, unix_connect
 from fastws.codes import Close, CloseCode, Opcode, State
 from fastws.exceptions import (
     ConcurrencyError,
@@ -31,12 +32,17 @@ from fastws.exceptions import (
     InvalidParameterName,
     InvalidParameterValue,
     InvalidProtocol,
+    InvalidProxy,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
     InvalidState,
     InvalidStatus,
     InvalidUpgrade,
+    InvalidURI,
     NegotiationError,
     PayloadTooBig,
     ProtocolError,
+    ProxyError,
     RequestLineTooLong,
     SecurityError,
     TooManyFragments,
@@ -73,13 +79,18 @@ __all__ = [
     "InvalidParameterName",
     "InvalidParameterValue",
     "InvalidProtocol",
+    "InvalidProxy",
+    "InvalidProxyMessage",
+    "InvalidProxyStatus",
     "InvalidState",
     "InvalidStatus",
+    "InvalidURI",
     "InvalidUpgrade",
     "NegotiationError",
     "Opcode",
     "PayloadTooBig",
     "ProtocolError",
+    "ProxyError",
     "Request",
     "RequestLineTooLong",
     "Response",
@@ -92,9 +103,11 @@ __all__ = [
     "__version__",
     "basic_auth",
     "broadcast",
+    "connect",
     "kernels",
     "route",
     "run",
     "serve",
+    "unix_connect",
     "unix_serve",
 ]

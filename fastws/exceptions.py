@@ -4,9 +4,13 @@ Exceptions. Names, attributes and inheritance are those of the `websockets` libr
     WebSocketException
         ConnectionClosed
             ConnectionClosedOK, ConnectionClosedError
+        InvalidURI
+        InvalidProxy
         InvalidHandshake
             SecurityError
                 RequestLineTooLong, HeaderLineTooLong, TooManyHeaders
+            ProxyError
+                InvalidProxyMessage, InvalidProxyStatus
             InvalidMessage, InvalidMethod, InvalidProtocol, InvalidStatus
             InvalidHeader
                 InvalidHeaderFormat, InvalidHeaderValue, InvalidOrigin, InvalidUpgrade
@@ -45,12 +49,17 @@ __all__ = [
     "InvalidParameterName",
     "InvalidParameterValue",
     "InvalidProtocol",
+    "InvalidProxy",
+    "InvalidProxyMessage",
+    "InvalidProxyStatus",
     "InvalidState",
     "InvalidStatus",
+    "InvalidURI",
     "InvalidUpgrade",
     "NegotiationError",
     "PayloadTooBig",
     "ProtocolError",
+    "ProxyError",
     "RequestLineTooLong",
     "SecurityError",
     "TooManyFragments",
@@ -134,6 +143,42 @@ def closed_exception(
     return ConnectionClosedError(theirs, ours, rcvd_then_sent)
 
 
+class InvalidURI(WebSocketException):
+    """
+    A URI is not one of a WebSocket server, RFC 6455 3.
+
+    Attributes:
+        uri: as it was given.
+        msg: what is wrong.
+    """
+
+    def __init__(self, uri: str, msg: str) -> None:
+        super().__init__(uri, msg)
+        self.uri = uri
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return f"URI {self.uri} cannot be used: {self.msg}"
+
+
+class InvalidProxy(WebSocketException):
+    """
+    The address of a proxy cannot be used.
+
+    Attributes:
+        proxy: as it was given.
+        msg: what is wrong.
+    """
+
+    def __init__(self, proxy: str, msg: str) -> None:
+        super().__init__(proxy, msg)
+        self.proxy = proxy
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return f"proxy {self.proxy} cannot be used: {self.msg}"
+
+
 class InvalidHandshake(WebSocketException):
     """The opening handshake failed."""
 
@@ -152,6 +197,30 @@ class HeaderLineTooLong(SecurityError):
 
 class TooManyHeaders(SecurityError):
     """There are more header fields than allowed."""
+
+
+class ProxyError(InvalidHandshake):
+    """There is no way through the proxy."""
+
+
+class InvalidProxyMessage(ProxyError):
+    """A proxy's response is not valid HTTP."""
+
+
+class InvalidProxyStatus(ProxyError):
+    """
+    A proxy's response does not accept the connection.
+
+    Attributes:
+        response: the `Response`, without its body.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        self.response = response
+
+    def __str__(self) -> str:
+        return f"the proxy answers with status {self.response.status_code:d}, allowed are 200 to 299"
 
 
 class InvalidMessage(InvalidHandshake):

@@ -26,8 +26,10 @@ from fastws.opening import negotiator
 if TYPE_CHECKING:
     from fastws.http11 import Request, Response
 
+    # It has no parameter at run time before Python 3.11.
+    Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
 Hook = Callable[..., Any]
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 # Descriptors kept back from connections: files, databases, listening sockets.
 SPARE_DESCRIPTORS = 256

@@ -85,6 +85,12 @@ def test_constructors_take_what_those_of_websockets_take(name):
         (InvalidMethod("POST"), "method is POST, allowed is GET"),
         (InvalidProtocol("HTTP/1.0"), "version is HTTP/1.0, a WebSocket needs HTTP/1.1"),
         (InvalidStatus(Response(200, "OK")), "the server answers with status 200, not with 101"),
+        (exceptions.InvalidURI("a", "why"), "URI a cannot be used: why"),
+        (exceptions.InvalidProxy("a", "why"), "proxy a cannot be used: why"),
+        (
+            exceptions.InvalidProxyStatus(Response(407, "x")),
+            "the proxy answers with status 407, allowed are 200 to 299",
+        ),
         (exceptions.DuplicateParameter("a"), "parameter a is given more than once"),
         (exceptions.InvalidParameterName("a"), "parameter a is unknown"),
         (InvalidParameterValue("a", None), "parameter a has no value"),
