@@ -170,6 +170,8 @@ cdef class Connection(Opening):
 
         Returns: an awaitable that gives a future that gives the latency in seconds:
             `latency = await (await ws.ping())`.
+            Not for an `async def` callback to wait for: until that is done nothing more is received
+            for its connection, the Pong neither. Let a task wait, or a coroutine handler.
 
         Raises: ConnectionClosed, ValueError for longer data, ConcurrencyError for data that a Ping
             which is not answered has.
