@@ -41,7 +41,7 @@ endif
 endif
 export PYTHON
 
-.PHONY: help demo test lint style types cov asan fuzz conformance bench clean
+.PHONY: help demo test lint style types cov asan fuzz conformance bench micro clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -87,6 +87,9 @@ conformance: $(STAMPS)/install ## run the Autobahn testsuite against an echo ser
 
 bench: $(STAMPS)/test ## compare with other servers
 	$(PY) benchmarks/bench.py $(ARGS)
+
+micro: $(STAMPS)/test ## time the kernels and the protocol without sockets, beside other libraries
+	$(PY) -m pytest benchmarks/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds $(ARGS)
 
 clean: ## remove the environment and all that was built
 	rm -rf $(VENV) build dist *.egg-info fastws/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -300,20 +300,18 @@ cdef class Connection(Opening):
         if self.taking_stream:
             raise ConcurrencyError("a coroutine is in recv_streaming for this connection already")
         self.taking_stream = True
-        self.streaming = True
+        self.streaming = inbox_empty(self.inbox)  # else the next message is there already
+        whole = False
         try:
-            while True:
+            while not whole:
                 item = await receiving(self, TAKE_FRAGMENT)
-                if not isinstance(item, Fragment):
-                    yield as_asked(item, decode)
-                    return
-                yield as_asked((<Fragment>item).data, decode)
-                if (<Fragment>item).fin:
-                    return
+                whole = not isinstance(item, Fragment) or (<Fragment>item).fin
+                yield as_asked((<Fragment>item).data if isinstance(item, Fragment) else item, decode)
         finally:
             self.taking_stream = False
             self.streaming = False
-            self.discard_fragments()
+            if not whole:
+                self.discard_fragments()
 
     cdef int discard_fragments(self) except -1:
         """Drop what is left of a message of which a fragment is, or would be, next."""
@@ -461,6 +459,8 @@ cdef class Connection(Opening):
                 self.discarding = not (<Fragment>item).fin
                 return 0
             self.discarding = False
+        if type(item) is not Fragment or (<Fragment>item).fin:
+            self.streaming = False  # that was for one message
         inbox_put(&self.inbox, item)
         if self.inbox.count >= self.settings.high_water:
             self.full = True

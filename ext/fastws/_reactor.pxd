@@ -53,6 +53,7 @@ cdef class Reactor(Slots):
     cdef int handle(self, epoll_event *event) except -1
     cdef int read(self, Endpoint connection) except -1
     cdef int tell_lost(self) except -1
+    cdef int end_batch(self, Endpoint connection) except -1
     cdef int flush_dirty(self) except -1
     cdef int need_pass(self) except -1
     cdef int send_some(self, Endpoint connection) except -1

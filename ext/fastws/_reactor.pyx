@@ -391,8 +391,7 @@ cdef class Reactor(Slots):
                 self.deliver(connection)
             finally:
                 connection.dirty = False
-            if connection.outbox != NULL and not connection.blocked and connection.fd >= 0:
-                self.send_some(connection)
+            self.end_batch(connection)
         elif size == 0:
             connection.end_received()
         elif errno != EAGAIN and errno != EINTR:
@@ -400,6 +399,12 @@ cdef class Reactor(Slots):
         return 0
 
     # ------------------------------------------------------------------ output
+
+    cdef int end_batch(self, Endpoint connection) except -1:
+        """Send what a batch of input queued for its own connection."""
+        if connection.blocked or connection.fd < 0:
+            return 0
+        return connection.output_left() if connection.outbox == NULL else self.send_some(connection)
 
     cdef int schedule(self, Endpoint connection) except -1:
         cdef uint32_t *bigger
@@ -430,7 +435,9 @@ cdef class Reactor(Slots):
             if not connection.dirty:
                 continue
             connection.dirty = False
-            if connection.outbox != NULL and not connection.blocked:
+            if connection.outbox == NULL:
+                connection.output_left()
+            elif not connection.blocked:
                 self.send_some(connection)
                 sends += 1
                 if sends % SENDS_PER_LOOK == 0:
@@ -448,7 +455,14 @@ cdef class Reactor(Slots):
         return 0
 
     cdef int flush(self, Endpoint connection) except -1:
-        return self.send_some(connection)
+        # The caller is a handler: that its output has left is told when it has returned.
+        cdef bint over_limit = connection.over_limit
+        connection.over_limit = False
+        self.send_some(connection)
+        connection.over_limit = over_limit
+        if over_limit and connection.fd >= 0 and not connection.dirty and not connection.blocked:
+            return self.schedule(connection)
+        return 0
 
     @cython.nonecheck(False)
     cdef int send_some(self, Endpoint connection) except -1:
@@ -501,7 +515,7 @@ cdef class Reactor(Slots):
             connection.blocked = True
             outbox_settle(connection.outbox)
             self.set_interest(connection, connection.interest | EPOLLOUT)
-        if was_blocked and connection.over_limit:
+        if connection.over_limit:
             connection.output_left()
         return 0
 
@@ -540,8 +554,8 @@ cdef class Reactor(Slots):
         self.update_clock()
         connection.deliver_rest()
         self.deliver(connection)
-        if connection.outbox != NULL and not connection.blocked and not connection.dirty:
-            self.send_some(connection)
+        if not connection.dirty:
+            self.end_batch(connection)
         if connection.fd >= 0 and not connection.held and not connection.interest & EPOLLIN:
             self.set_interest(connection, connection.interest | EPOLLIN)
         if self.lost:
