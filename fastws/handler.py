@@ -32,7 +32,8 @@ class Handler:
 
     Each is called in the connection's event loop, at once, with nothing in between; keep it
     short. Any may be `async def`: then what comes next for that connection waits until it is
-    done, and nothing more is received for it. An exception costs the connection close code 1011 and one log record, nothing else.
+    done, and nothing more is received for it. An exception costs the connection close code 1011
+    and one log record, nothing else.
     """
 
     __slots__ = ()
