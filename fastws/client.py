@@ -365,12 +365,15 @@ class connect:
 
     async def _connect(self) -> Connection:
         try:
-            return await asyncio.wait_for(self._open(), self.open_timeout)
+            connection = await asyncio.wait_for(self._open(), self.open_timeout)
         except (TimeoutError, asyncio.TimeoutError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system's, not ours
             # The builtin one, also before Python 3.11.
             raise TimeoutError(f"the connection is not open after {self.open_timeout} seconds") from error
+        # Not before: a coroutine that waits for a message acts on it before what follows ends it all.
+        connection.begin_receiving()
+        return connection
 
     # ---------------------------------------------------------------- ws = await connect(...)
 

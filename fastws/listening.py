@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import socket
+import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,6 +107,12 @@ def listen_unix(path: str, backlog: int) -> socket.socket:
 
 
 def is_stale(path: str) -> bool:
+    """Tell whether a socket is at `path` that nobody listens on."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except OSError:
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a server whose backlog is full is alive
         try:

@@ -88,7 +88,7 @@ class Server:
 
     @property
     def connections(self) -> set[Connection]:
-        """The connections that are open, or closing, as a new set."""
+        """The connections that are open, also those in the closing handshake, as a new set."""
         return set(self._reactor.connections_of(self))
 
     @property

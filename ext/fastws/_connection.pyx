@@ -29,7 +29,7 @@ from fastws._awaitables cimport (
 )
 from fastws._endpoint cimport LINGERING, OPENING, RUNNING, Endpoint, Extras
 from fastws._frames cimport (
-    WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, ws_header_encode,
+    WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, encode_close, ws_header_encode,
 )
 from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
 from fastws._messages cimport Payload, encode_message, known
@@ -231,6 +231,8 @@ cdef class Connection(Opening):
         self.check_thread()
         if self.phase == OPENING:
             raise InvalidState("the opening handshake is not complete")
+        if code is not None:
+            encode_close(code, reason)  # judges them, also when it is too late
         self.begin_close(code, reason)
         return waiting(self, CLOSED)
 
@@ -466,6 +468,10 @@ cdef class Connection(Opening):
             self.full = True
             self.hold()
         return 0
+
+    cdef int settle(self) except -1:
+        # Only parsing calls it, so that no task is running.
+        return self.input_done()
 
     cdef int input_done(self) except -1:
         if self.receiver is None or inbox_empty(self.inbox):

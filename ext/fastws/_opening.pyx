@@ -129,7 +129,19 @@ cdef class Opening(Endpoint):
         self.queue_bytes(reply)
         self.started()
         self.begin()
+        if rest and self.callbacks.main is not None and self.phase == RUNNING:
+            # Its task has not begun: it is to have these before what follows can end the connection.
+            self.paused = True
+            self.hold()
+            self.carrier.loop.call_soon(self.begin_receiving)
         return self.feed_rest(rest)
+
+    def begin_receiving(self):
+        """Internal: whoever takes messages is ready for them."""
+        if self.phase == RUNNING:
+            self.paused = False
+            self.hold()
+            self.carrier.resume(self)
 
     cdef int feed_rest(self, bytes rest) except -1:
         """Take the frames that came in one piece with the opening handshake."""
@@ -159,6 +171,9 @@ cdef class Opening(Endpoint):
         self.more().response = handshake.response
         self.callbacks = RECEIVES
         self.started()
+        # Until whoever opens it calls begin_receiving.
+        self.paused = True
+        self.hold()
         if not self.extras.opened.done():
             self.extras.opened.set_result(self)
         return self.feed_rest(handshake.rest)

@@ -144,14 +144,16 @@ cdef int outbox_append(Outbox *box, const uint8_t *header, unsigned header_size,
             entry.size = 0
             box.end += 1
         end = chunk_data(entry.chunk) + entry.chunk.used
-        memcpy(end, header, header_size)
+        if header_size:
+            memcpy(end, header, header_size)
         if size:
             memcpy(end + header_size, data, size)
         entry.chunk.used += <uint32_t>total
         entry.size += total
     else:
         entry = entry_new(box)
-        memcpy(entry.header, header, header_size)
+        if header_size:
+            memcpy(entry.header, header, header_size)
         entry.header_size = <uint8_t>header_size
         entry.data = data
         entry.size = size

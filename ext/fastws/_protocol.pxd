@@ -58,6 +58,8 @@ cdef class Protocol:
     cdef int send_close(self, code, str reason) except -1
     # _Fail the WebSocket Connection_, RFC 6455 7.1.7.
     cdef int fail(self, int code, str reason) except -1
+    cdef int violated(self, int code, str reason) except -1
+    cdef int settle(self) except -1
     cdef int stop(self) except -1
 
     # What the next layer does with it. Each may send, close or hold.

@@ -127,7 +127,7 @@ cdef class Protocol:
                         p += used - self.header_size
                     self.header_size = 0
                 if used < 0:
-                    self.fail(PROTOCOL_ERROR, header_error(used))
+                    self.violated(PROTOCOL_ERROR, header_error(used))
                     continue
                 self.begin_frame()
                 if self.failed:
@@ -147,19 +147,19 @@ cdef class Protocol:
             return 0
         if opcode == WS_CONT:
             if self.message.opcode == 0:
-                return self.fail(PROTOCOL_ERROR, "a continuation frame continues no message")
+                return self.violated(PROTOCOL_ERROR, "a continuation frame continues no message")
         else:
             if self.message.opcode != 0:
-                return self.fail(PROTOCOL_ERROR, "a new message begins inside a fragmented one")
+                return self.violated(PROTOCOL_ERROR, "a new message begins inside a fragmented one")
             self.message.opcode = opcode
         if self.close_queued:
             return 0  # it will be passed over
         # have <= max_size always, so that this cannot wrap.
         if length > self.max_size - have:
-            return self.fail(TOO_BIG, f"message is {have + length} bytes, limit is {self.max_size}")
+            return self.violated(TOO_BIG, f"message is {have + length} bytes, limit is {self.max_size}")
         self.message.fragments += 1
         if self.message.fragments > FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT:
-            return self.fail(TOO_BIG, f"message is in {self.message.fragments} fragments, limit for {have} bytes is "
+            return self.violated(TOO_BIG, f"message is in {self.message.fragments} fragments, limit for {have} bytes is "
                              f"{FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT}")
         return 0
 
@@ -193,7 +193,7 @@ cdef class Protocol:
             self.last_opcode = opcode
             message = parse_message(opcode, data, size, self.frame.key, self.text_as_bytes, &valid)
             if not valid:
-                self.fail(INVALID_DATA, "text is not valid UTF-8")
+                self.violated(INVALID_DATA, "text is not valid UTF-8")
             else:
                 self.on_message(message)
             return <Py_ssize_t>size
@@ -201,7 +201,7 @@ cdef class Protocol:
         frame_end = self.message.size + self.remaining
         if message_append(&self.message, data, size, self.frame.key, phase, frame_end,
                           self.frame.fin) == INVALID_TEXT:
-            self.fail(INVALID_DATA, "text is not valid UTF-8")
+            self.violated(INVALID_DATA, "text is not valid UTF-8")
             return <Py_ssize_t>size
         self.remaining -= size
         if self.remaining == 0:
@@ -220,7 +220,7 @@ cdef class Protocol:
         self.last_opcode = self.message.opcode
         message = message_finish(&self.message, self.text_as_bytes, &valid)
         if not valid:
-            return self.fail(INVALID_DATA, "text is not valid UTF-8")
+            return self.violated(INVALID_DATA, "text is not valid UTF-8")
         return self.on_message(message)
 
     cdef int end_fragment(self) except -1:
@@ -229,7 +229,7 @@ cdef class Protocol:
         cdef bint fin = self.frame.fin
         cdef bint valid = not fin or self.message.opcode != WS_TEXT or self.message.utf8.dfa == 0
         if not valid:
-            return self.fail(INVALID_DATA, "text is not valid UTF-8")
+            return self.violated(INVALID_DATA, "text is not valid UTF-8")
         self.last_opcode = self.message.opcode
         data = message_take(&self.message, self.text_as_bytes)
         if fin:
@@ -255,7 +255,7 @@ cdef class Protocol:
         """Take `size` bytes that were received into `direct_buffer`."""
         cdef unsigned phase = <unsigned>(self.frame.length - self.remaining) & 3
         if message_received(&self.message, size, self.frame.key, phase) == INVALID_TEXT:
-            return self.fail(INVALID_DATA, "text is not valid UTF-8")
+            return self.violated(INVALID_DATA, "text is not valid UTF-8")
         self.remaining -= size
         if self.remaining == 0:
             self.end_message()
@@ -304,15 +304,16 @@ cdef class Protocol:
         cdef str reason = ""
         cdef ws_utf8 utf8
         if size == 1:
-            return self.fail(PROTOCOL_ERROR, "a Close frame's payload is 1 byte")
+            return self.violated(PROTOCOL_ERROR, "a Close frame's payload is 1 byte")
         if size:
             code = payload[0] << 8 | payload[1]
             if not ws_close_code_valid(code):
-                return self.fail(PROTOCOL_ERROR, f"close code is {code}, which must not be sent")
+                return self.violated(PROTOCOL_ERROR, f"close code is {code}, which must not be sent")
             utf8.dfa = utf8.non_ascii = 0
             if active.validate(&utf8, payload + 2, size - 2) != size - 2 or utf8.dfa != 0:
-                return self.fail(INVALID_DATA, "a close reason is not valid UTF-8")
+                return self.violated(INVALID_DATA, "a close reason is not valid UTF-8")
             reason = payload[2:size].decode()
+        self.settle()
         self.close_arrived = True
         self.close_received = (int(code), reason)
         message_drop(&self.message)
@@ -363,6 +364,15 @@ cdef class Protocol:
         self.close_sent = (NO_STATUS, "") if code is None else (int(code), reason)
         message_drop_keep(self)
         return self.send_frame(WS_FIN | WS_CLOSE, payload, <size_t>len(payload), <PyObject *>payload)
+
+    cdef int violated(self, int code, str reason) except -1:
+        """The peer broke a rule: act on what came before, then fail the connection."""
+        self.settle()
+        return self.fail(code, reason)
+
+    cdef int settle(self) except -1:
+        """Nothing will be delivered any more: the consumer may act on what was."""
+        return 0
 
     cdef int fail(self, int code, str reason) except -1:
         """Send Close(`code`), unless one was sent, and parse nothing more."""

@@ -735,8 +735,11 @@ cdef class Reactor(Slots):
         return parse_address(address)
 
 cdef object parse_address(const uint8_t *address):
+    cdef unsigned short family
+    cdef uint32_t scope
     cdef unsigned port = address[2] << 8 | address[3]
-    if (<const unsigned short *>address)[0] == AF_INET:
+    memcpy(&family, address, sizeof(family))
+    if family == AF_INET:
         return socket.inet_ntop(socket.AF_INET, address[4:8]), int(port)
-    return (socket.inet_ntop(socket.AF_INET6, address[8:24]), int(port),
-            int.from_bytes(address[4:8], "big"), int((<const uint32_t *>(address + 24))[0]))
+    memcpy(&scope, address + 24, sizeof(scope))
+    return socket.inet_ntop(socket.AF_INET6, address[8:24]), int(port), int.from_bytes(address[4:8], "big"), int(scope)

@@ -23,7 +23,7 @@ sys.path.sort(key=lambda entry: entry in others)
 from autobahntestsuite import case, fuzzing  # noqa: E402 - also installs the reactor
 from twisted.internet import reactor  # noqa: E402
 
-AGENT = "server"
+AGENT = "fastws"
 
 
 class Client(fuzzing.FuzzingClientFactory):

@@ -1,6 +1,7 @@
-"""The echo server that the Autobahn testsuite is run against. Prints its port, then serves until SIGTERM."""
+"""The echo servers that the Autobahn testsuite is run against. Prints its port, then serves until SIGTERM."""
 
 import asyncio
+import sys
 
 import fastws
 
@@ -10,9 +11,15 @@ class Echo(fastws.Handler):
         ws.send(message)
 
 
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+
+
 async def main() -> None:
+    handler = echo if "--coroutines" in sys.argv[1:] else Echo
     # Section 9 sends messages of up to 16 MiB.
-    async with fastws.serve(Echo, "127.0.0.1", 0, max_size=32 * 1024 * 1024, compression=None) as server:
+    async with fastws.serve(handler, "127.0.0.1", 0, max_size=32 * 1024 * 1024, compression=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 

@@ -26,13 +26,6 @@ def test_any_other_closing_behaviour_is_an_objection_that_names_the_close_code(c
     ]
 
 
-@pytest.mark.parametrize("case", verdict.MAY_BE_NON_STRICT)
-def test_a_listed_case_may_be_non_strict_but_not_fail_or_close_wrongly(case):
-    assert verdict.objections([case], {case: outcome("NON-STRICT")}) == []
-    assert verdict.objections([case], {case: outcome("FAILED")}) == [f"{case}: behaviour FAILED"]
-    assert len(verdict.objections([case], {case: outcome("NON-STRICT", "UNCLEAN")})) == 1
-
-
 def test_a_chosen_case_without_an_outcome_is_an_objection():
     assert verdict.objections(["1.1.1", "1.1.2"], {"1.1.2": outcome()}) == ["1.1.1: no outcome"]
 

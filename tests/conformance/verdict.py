@@ -9,15 +9,6 @@ Outcome = Mapping[str, object]
 # INFORMATIONAL: 7.1.6, 7.13.1 and 7.13.2, for which RFC 6455 asks nothing in particular.
 ACCEPTED = frozenset({"OK", "INFORMATIONAL"})
 
-# Here a frame that must fail the connection follows a valid message, and NON-STRICT says that the echo of the
-# message was not back before the Close. These three arrive octet by octet, so it depends on the client's pace
-# whether the server finds both in one read, and one server may give OK in a run and NON-STRICT in the next.
-MAY_BE_NON_STRICT = {
-    "3.4": "RSV1 in the second frame, sent octet by octet",
-    "4.1.5": "reserved data opcode 7, sent octet by octet",
-    "4.2.5": "reserved control opcode 15, sent octet by octet",
-}
-
 
 def in_order(cases: Iterable[str]) -> list[str]:
     """Sort case ids by their numbers: 1.2.3 before 1.10.1."""
@@ -38,7 +29,7 @@ def objections(chosen: Iterable[str], outcomes: Mapping[str, Outcome]) -> list[s
     Say what is wrong with `outcomes`, a line for each case; nothing when the server conforms.
 
     Every chosen case must have an outcome; its behaviour and its closing behaviour must both be ACCEPTED.
-    NON-STRICT behaviour is excused for MAY_BE_NON_STRICT only.
+    NON-STRICT says that the echo of a valid message was not back before the Close for what followed it.
     """
     found = []
     for case in in_order(set(chosen) | set(outcomes)):
@@ -47,8 +38,7 @@ def objections(chosen: Iterable[str], outcomes: Mapping[str, Outcome]) -> list[s
             continue
         outcome = outcomes[case]
         behaviour, closing = outcome["behavior"], outcome["behaviorClose"]
-        excused = behaviour == "NON-STRICT" and case in MAY_BE_NON_STRICT
-        if behaviour not in ACCEPTED and not excused:
+        if behaviour not in ACCEPTED:
             found.append(f"{case}: behaviour {behaviour}")
         if closing not in ACCEPTED:
             found.append(f"{case}: closing behaviour {closing}, close code {outcome.get('remoteCloseCode')}")

@@ -99,7 +99,10 @@ def reset(sock):
 def serving(program):
     """Run `program`, which prints its port first, as a process; yield it, with its `port`."""
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             process.port = int(process.stdout.readline())
