@@ -188,7 +188,7 @@ FROM_1 = ["max_connections", "max_opening"]
         ({"handler": None}, TypeError, "no handler: give one, or at least one of on_open, on_message"),
         ({"on_message": print}, TypeError, "a handler and on_message: give one or the other"),
         ({"handler": Nothing}, TypeError, "Nothing'> has none of on_open, on_message"),
-        ({"handler": 5}, TypeError, "handler is 5, expected a class, an object with"),
+        ({"handler": 5}, TypeError, "handler is 5, expected a coroutine function, a class or an object with"),
         ({"compression": "deflate"}, ValueError, "compression is 'deflate', only None is available"),
         ({"text_as": "utf"}, ValueError, "text_as is 'utf', allowed are 'str' and 'bytes'"),
         *(
