@@ -32,7 +32,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
 LIMIT, LOAD = BUILD / "limit", BUILD / "load"
-SERVERS = ("limit", "fastws", "picows", "websockets")
+SERVERS = ("limit", "fastws", "coroutines", "picows", "websockets")
 YARDSTICK = "limit"
 START_SECONDS = 20
 LOAD_SECONDS = 180  # more than any load may take
@@ -191,7 +191,11 @@ def last_words(file: Any) -> str:
 def command(server: str, cell: Cell) -> list[str]:
     if server == YARDSTICK:
         return [str(LIMIT), "0", *(argument for argument in cell.server if argument == "--broadcast")]
-    return [sys.executable, str(HERE / "servers" / f"{server}_echo.py"), "0", *cell.server]
+    arguments = ["0", *cell.server]
+    if server == "coroutines":
+        server = "fastws"
+        arguments.append("--coroutines")
+    return [sys.executable, str(HERE / "servers" / f"{server}_echo.py"), *arguments]
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ class Recorder(Protocol):
         text_as: str = "str",
         hold_after_message: bool = False,
         on_event: Callable[[tuple[Any, ...]], object] | None = None,
+        client: bool = False,
+        streaming: bool = False,
     ) -> None: ...
     @property
     def events(self) -> list[tuple[Any, ...]]: ...

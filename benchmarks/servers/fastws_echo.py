@@ -1,10 +1,11 @@
 """
 An echo server on fastws, for bench.py.
 
-    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast]
+    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--coroutines]
 
 Binary messages come as bytes. Text comes as str (the default), or with `--mode bytes` as validated bytes, and
-goes back as text either way. With --broadcast each message goes to every connection.
+goes back as text either way. With --broadcast each message goes to every connection. With --coroutines the
+handlers are coroutines instead of callbacks.
 """
 
 from __future__ import annotations
@@ -31,8 +32,26 @@ class Broadcast(fastws.Handler):
         fastws.broadcast(ws.server.connections, message)
 
 
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+
+
+async def echo_text_as_bytes(ws):
+    async for message in ws:
+        await ws.send(message, text=True)
+
+
+async def broadcast(ws):
+    async for message in ws:
+        fastws.broadcast(ws.server.connections, message)
+
+
 async def main(options: argparse.Namespace) -> None:
-    handler = Broadcast if options.broadcast else EchoTextAsBytes if options.mode == "bytes" else Echo
+    if options.coroutines:
+        handler = broadcast if options.broadcast else echo_text_as_bytes if options.mode == "bytes" else echo
+    else:
+        handler = Broadcast if options.broadcast else EchoTextAsBytes if options.mode == "bytes" else Echo
     settings = {"text_as": "bytes"} if options.mode == "bytes" else {}
     async with fastws.serve(
         handler,
@@ -53,4 +72,5 @@ if __name__ == "__main__":
     parser.add_argument("port", type=int)
     parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
     parser.add_argument("--broadcast", action="store_true")
+    parser.add_argument("--coroutines", action="store_true")
     uvloop.run(main(parser.parse_args()))

@@ -424,13 +424,18 @@ cdef class Recorder(Protocol):
         max_size: of a message, in bytes; None is no limit.
         text_as: "str" or "bytes", how text is delivered.
         hold_after_message: stop taking after each message, until `release`.
+        client: the role; the peer is a server.
+        streaming: take messages in fragments.
         on_event: called with each event as it happens; may call the methods of this object.
 
-    `events` holds ("message", object), ("ping", bytes), ("pong", bytes), ("close", code, reason)
+    `events` holds ("message", object), ("fragment", object, bool), ("ping", bytes), ("pong", bytes), ("close", code, reason)
     and ("fail", code, reason).
     """
 
-    def __init__(self, *, max_size=None, text_as="str", hold_after_message=False, on_event=None):
+    def __init__(self, *, max_size=None, text_as="str", hold_after_message=False, on_event=None, client=False,
+                 streaming=False):
+        self.client = client
+        self.streaming = streaming
         if max_size is not None:
             self.max_size = max_size
         self.text_as_bytes = text_as == "bytes"
@@ -448,6 +453,10 @@ cdef class Recorder(Protocol):
         if self.hold_after_message:
             self.held = True
         self.record(("message", message))
+        return 0
+
+    cdef int on_fragment(self, object data, bint fin) except -1:
+        self.record(("fragment", data, bool(fin)))
         return 0
 
     cdef int on_ping(self, bytes payload) except -1:
