@@ -159,8 +159,8 @@ cdef class Protocol:
             return self.violated(TOO_BIG, f"message is {have + length} bytes, limit is {self.max_size}")
         self.message.fragments += 1
         if self.message.fragments > FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT:
-            return self.violated(TOO_BIG, f"message is in {self.message.fragments} fragments, limit for {have} bytes is "
-                             f"{FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT}")
+            return self.violated(TOO_BIG, f"message is in {self.message.fragments} fragments, limit for {have} "
+                                          f"bytes is {FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT}")
         return 0
 
     @cython.nonecheck(False)
@@ -428,8 +428,8 @@ cdef class Recorder(Protocol):
         streaming: take messages in fragments.
         on_event: called with each event as it happens; may call the methods of this object.
 
-    `events` holds ("message", object), ("fragment", object, bool), ("ping", bytes), ("pong", bytes), ("close", code, reason)
-    and ("fail", code, reason).
+    `events` holds ("message", object), ("fragment", object, bool), ("ping", bytes), ("pong", bytes),
+    ("close", code, reason) and ("fail", code, reason).
     """
 
     def __init__(self, *, max_size=None, text_as="str", hold_after_message=False, on_event=None, client=False,
