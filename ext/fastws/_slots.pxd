@@ -25,6 +25,7 @@ cdef class Slots(Carrier):
     cdef int64_t epoch            # of tick 0, ns
     cdef object timer             # the loop's; None: not running
     cdef uint32_t timer_tick
+    cdef bint timing              # deadlines are being reached
 
     cdef uint32_t take_slot(self) except? 0xFFFFFFFF
     # The slot's events and deadline are void from here on.

@@ -104,7 +104,8 @@ cdef class Slots(Carrier):
         seconds = min(seconds, <double>LONGEST)
         tick = <uint32_t>((self.now - self.epoch + <int64_t>(seconds * 1e9)) // TICK_NS) + 1
         wheel_set(self.wheel, connection.slot, tick)
-        if self.timer is None or tick < self.timer_tick:
+        # Amid those that are due, the next one is found when all of them are done.
+        if not self.timing and (self.timer is None or tick < self.timer_tick):
             self.run_timer(tick)
         return 0
 
@@ -139,7 +140,7 @@ cdef class Slots(Carrier):
             return
         self.update_clock()
         tick = <uint32_t>((self.now - self.epoch) // TICK_NS)
-        self.in_turn = True
+        self.in_turn = self.timing = True
         try:
             while True:
                 slot = wheel_take(self.wheel, tick)
@@ -151,7 +152,7 @@ cdef class Slots(Carrier):
             if not self.closed:
                 self.end_turn()
         finally:
-            self.in_turn = False
-            if not self.closed and self.timer is None:
+            self.in_turn = self.timing = False
+            if not self.closed:
                 self.run_timer(wheel_next(self.wheel))
         self.raise_pending()

@@ -172,6 +172,32 @@ def test_r11_a_silent_peer_is_dropped_with_1006(run):
     run(main)
 
 
+def test_a_deadline_set_while_another_is_due_does_not_put_off_those_before_it(run):
+    async def main():
+        async with fastws.serve(
+            Echo, "127.0.0.1", 0, open_timeout=0.6, ping_interval=None, close_timeout=1000
+        ) as patient:
+
+            def close_all(ws, code, reason):
+                for connection in patient.connections:
+                    connection.close()
+
+            async with (
+                fastws.serve(
+                    on_close=close_all, host="127.0.0.1", port=0, ping_interval=0.1, ping_timeout=0.1
+                ) as server,
+                raw(patient) as (reader, _),
+                raw(patient, b"") as (silent, _),
+                raw(server),
+            ):
+                # Dropped without a Pong, the last one has the first wait a thousand seconds for its Close.
+                assert b"\x88\x02\x03\xe8" in await reader.readuntil(b"\x03\xe8")
+                assert await silent.read() == b""
+                patient.abort()
+
+    run(main)
+
+
 def test_r13_a_handler_that_raises_costs_its_own_connection_1011(run, caplog):
     def on_message(ws, message):
         if message == "bad":
