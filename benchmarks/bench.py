@@ -365,7 +365,7 @@ def build() -> None:
         sys.exit("the benchmarks need gcc (Debian: gcc libc6-dev)")
     BUILD.mkdir(parents=True, exist_ok=True)
     for source, target in ((HERE / "servers" / "limit.c", LIMIT), (HERE / "load.c", LOAD)):
-        newest = max(source.stat().st_mtime, (HERE / "accept_key.h").stat().st_mtime)
+        newest = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
         if not target.exists() or target.stat().st_mtime < newest:
             subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", str(target), str(source)], check=True)
 
