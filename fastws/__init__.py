@@ -55,9 +55,14 @@ from fastws.http11 import Request, Response
 from fastws.routing import route
 from fastws.running import run
 from fastws.server import Server, serve, unix_serve
+from fastws.typing import Data, Origin, Subprotocol
 from fastws.version import __version__
 
+# One class for both sides; the names that other programs annotate with.
+ServerConnection = ClientConnection = Connection
+
 __all__ = [
+    "ClientConnection",
     "Close",
     "CloseCode",
     "ConcurrencyError",
@@ -65,6 +70,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "Data",
     "DuplicateParameter",
     "Handler",
     "HeaderLineTooLong",
@@ -88,6 +94,7 @@ __all__ = [
     "InvalidUpgrade",
     "NegotiationError",
     "Opcode",
+    "Origin",
     "PayloadTooBig",
     "ProtocolError",
     "ProxyError",
@@ -96,7 +103,9 @@ __all__ = [
     "Response",
     "SecurityError",
     "Server",
+    "ServerConnection",
     "State",
+    "Subprotocol",
     "TooManyFragments",
     "TooManyHeaders",
     "WebSocketException",

@@ -41,7 +41,7 @@ class Settings:
         negotiate: Callable[..., Any] | None,
         logger: logging.Logger | logging.LoggerAdapter[logging.Logger],
         max_size: int | None,
-        max_queue: int | tuple[int, int] | None,
+        max_queue: int | tuple[int | None, int | None] | None,
         text_as: str,
         write_limit: int | None,
         write_cap: int | None,

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Hook = Callable[..., Any]
 
+# The most messages, or the most and where receiving goes on.
+Queue = int | tuple[int | None, int | None] | None
+
 # Descriptors kept back from connections: files, databases, listening sockets.
 SPARE_DESCRIPTORS = 256
 
@@ -49,11 +52,11 @@ def number(name: str, value: float | None, minimum: float = 0) -> None:
         raise ValueError(f"{name} is {value!r}, allowed are {minimum} and more, and None for no limit")
 
 
-def queue_limits(max_queue: int | tuple[int, int] | None) -> None:
+def queue_limits(max_queue: Queue) -> None:
     high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, 0)
     number("max_queue", high, 1)
-    if low is None or (high is not None and not 0 <= low < high):
-        raise ValueError(f"max_queue is {max_queue!r}: the second figure must be less than the first")
+    if high is not None and low is not None and not 0 <= low <= high:
+        raise ValueError(f"max_queue is {max_queue!r}: the second figure must not exceed the first")
 
 
 class Server:
@@ -134,7 +137,7 @@ class Server:
                 os.unlink(self._unix_path)
             self._unix_path = None
 
-    def close(self, close_connections: bool = True, *, code: int = 1001, reason: str = "") -> None:
+    def close(self, close_connections: bool = True, code: int = 1001, reason: str = "") -> None:
         """
         Stop accepting, and close every connection with `code`, RFC 6455 7.4.1.
 
@@ -290,7 +293,7 @@ class serve:
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
         max_size: int | None = 2**20,
-        max_queue: int | tuple[int, int] | None = 16,
+        max_queue: Queue = 16,
         write_limit: int | None = 64 * 1024,
         write_cap: int | None = 4 * 1024 * 1024,
         max_connections: int | None = None,

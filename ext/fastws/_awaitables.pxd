@@ -22,6 +22,9 @@ cdef class Ready:
 
 cdef Ready READY
 
+# An awaitable that raises.
+cdef object failing(error)
+
 # Await the next message of `endpoint`.
 cdef object receiving(Endpoint endpoint, Taking taking)
 

@@ -21,7 +21,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint8_t
 
-from fastws._endpoint cimport LINGERING, Endpoint
+from fastws._endpoint cimport GONE, LINGERING, Endpoint
 from fastws._inbox cimport inbox_empty, inbox_take
 
 cdef extern from *:
@@ -154,6 +154,38 @@ cdef object thrown(kind, value, traceback):
         return kind
     error = value if isinstance(value, BaseException) else kind() if value is None else kind(value)
     return error if traceback is None else error.with_traceback(traceback)
+
+
+@cython.final
+cdef class Failing:
+    """What `send` returns when it is for `await` to raise."""
+    cdef object error
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise self.error
+
+    def send(self, value):
+        """Raise the error."""
+        raise self.error
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise what is thrown."""
+        raise thrown(kind, value, traceback)
+
+    def close(self):
+        """Do nothing."""
+
+
+cdef object failing(error):
+    cdef Failing self = Failing.__new__(Failing)
+    self.error = error
+    return self
 
 
 # ---------------------------------------------------------------- messages
@@ -325,7 +357,7 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
         raise RuntimeError("cannot await again what has ended")
     if waits is not None and waits is not self:
         raise ConcurrencyError("a coroutine waits for this connection's next message already")
-    if not inbox_empty(endpoint.inbox):
+    while not inbox_empty(endpoint.inbox):
         endpoint.receiver = None
         self.state = ENDED
         item = inbox_take(endpoint.inbox)
@@ -340,13 +372,19 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
         value = <object>item
         Py_XDECREF(item)
         if self.taking == TAKE_STR and isinstance(value, bytes):
-            value = (<bytes>value).decode()
+            try:
+                value = (<bytes>value).decode()
+            except UnicodeDecodeError:
+                # As if the peer had sent it as text. What is left to wait for is the end.
+                endpoint.fail_decoding()
+                self.state = NEW
+                continue
         elif self.taking == TAKE_BYTES and isinstance(value, str):
             value = (<str>value).encode()
         Py_INCREF(value)
         result[0] = <PyObject *>value
         return 1
-    if endpoint.phase >= LINGERING:
+    if endpoint.phase == GONE:
         endpoint.receiver = None
         self.state = ENDED
         error = endpoint.closed_error()
@@ -470,7 +508,7 @@ cdef object pinged(Endpoint endpoint, list ping):
 
 cdef bint is_awaitable_of_ours(object thing) noexcept:
     cdef object kind = type(thing)
-    return kind is Ready or kind is Waiting or kind is Pinged or kind is Receiving
+    return kind is Ready or kind is Waiting or kind is Pinged or kind is Receiving or kind is Failing
 
 
 fastws_step = receiving_step

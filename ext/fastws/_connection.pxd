@@ -34,6 +34,7 @@ cdef class Connection(Opening):
     cdef int check_receives(self) except -1
     # Output.
     cdef object after_send(self)
+    cdef object closed_awaitable(self)
     cdef object send_iterable(self, message, text)
     cdef object send_fragment(self, Stream stream, fragment, text)
     cdef object encode_fragment(self, Stream stream, fragment, text, Payload *payload)

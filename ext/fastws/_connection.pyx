@@ -25,7 +25,7 @@ from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport (
     CLOSED, DRAINED, READY, TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR,
-    Fragment, is_awaitable_of_ours, pinged, receiving, waiting, wake_receiver,
+    Fragment, failing, is_awaitable_of_ours, pinged, receiving, waiting, wake_receiver,
 )
 from fastws._endpoint cimport LINGERING, OPENING, RUNNING, Endpoint, Extras
 from fastws._frames cimport (
@@ -75,7 +75,8 @@ cdef class Connection(Opening):
             more than `write_limit` bytes wait for this peer.
 
         Raises:
-            ConnectionClosed: the connection is closed or closing; nothing was sent.
+            ConnectionClosed: the connection is closed or closing; nothing was sent. In a coroutine
+                handler and in a client `await` raises it, so that the result can go to `gather`.
             TypeError: `message` is no str, no contiguous buffer and no iterable of these.
             UnicodeError: the text has no UTF-8 form.
             RuntimeError: called from a thread other than the event loop's.
@@ -85,13 +86,13 @@ cdef class Connection(Opening):
         if PyThread_get_thread_ident() != self.carrier.thread:
             self.check_thread()
         if self.phase != RUNNING or self.close_queued:
-            raise self.closed_error()
+            return self.closed_awaitable()
         if not isinstance(message, (str, bytes)) and is_streamable(message):
             return self.send_iterable(message, text)
         owner = encode_message(message, text, &payload)
         if self.outbox != NULL and self.outbox.size > self.settings.write_cap:
             self.drop_overfull()
-            raise self.closed_error()
+            return self.closed_awaitable()
         if self.extras is not None and self.extras.stream is not None:
             # It must not come between fragments, RFC 6455 5.4.
             return (<Stream>self.extras.stream).queue(self, payload.opcode, owner)
@@ -180,7 +181,7 @@ cdef class Connection(Opening):
         cdef list ping
         self.check_thread()
         if self.phase != RUNNING or self.close_queued:
-            raise self.closed_error()
+            return self.closed_awaitable()
         if data is None:
             self.ping_number += 1
             payload = int(self.ping_number).to_bytes(4, "big")
@@ -211,7 +212,7 @@ cdef class Connection(Opening):
         cdef bytes payload = control_payload(data)
         self.check_thread()
         if self.phase != RUNNING or self.close_queued:
-            raise self.closed_error()
+            return self.closed_awaitable()
         self.send_frame(WS_FIN | WS_PONG, payload, <size_t>len(payload), <PyObject *>payload)
         return self.after_send()
 
@@ -235,6 +236,23 @@ cdef class Connection(Opening):
             encode_close(code, reason)  # judges them, also when it is too late
         self.begin_close(code, reason)
         return waiting(self, CLOSED)
+
+    cdef object closed_awaitable(self):
+        if self.callbacks is not None and self.callbacks.main is not None:
+            return failing(self.closed_error())
+        raise self.closed_error()
+
+    cdef int begin_close(self, code, str reason) except -1:
+        if self.extras is not None and self.extras.stream is not None and (<Stream>self.extras.stream).started:
+            # Its end will not come; the peer must not take it for a good one.
+            return Opening.begin_close(self, INTERNAL_ERROR, "close during a fragmented message")
+        return Opening.begin_close(self, code, reason)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        await self.close(NORMAL if kind is None else INTERNAL_ERROR)
 
     def wait_closed(self):
         """Return an awaitable that ends when the connection is closed."""
@@ -308,7 +326,13 @@ cdef class Connection(Opening):
             while not whole:
                 item = await receiving(self, TAKE_FRAGMENT)
                 whole = not isinstance(item, Fragment) or (<Fragment>item).fin
-                yield as_asked((<Fragment>item).data if isinstance(item, Fragment) else item, decode)
+                try:
+                    data = as_asked((<Fragment>item).data if isinstance(item, Fragment) else item, decode)
+                except UnicodeDecodeError:
+                    whole = True
+                    self.fail_decoding()
+                    raise self.closed_error() from None
+                yield data
         finally:
             self.taking_stream = False
             self.streaming = False
@@ -642,7 +666,6 @@ cdef class Connection(Opening):
         if self.closed_done:
             return 0
         Endpoint.notify_closed(self)
-        wake_receiver(self, False)
         if self.callbacks is None:
             return 0
         if self.busy:
@@ -654,6 +677,10 @@ cdef class Connection(Opening):
             reason = self.close_reason
             return self.call(self.callbacks.on_close, <PyObject *>code, <PyObject *>reason, True)
         return 0
+
+    cdef int released(self) except -1:
+        wake_receiver(self, False)
+        return Endpoint.released(self)
 
     cdef object after_send(self):
         if self.outbox == NULL or self.outbox.size <= self.settings.write_limit:
@@ -716,7 +743,7 @@ cdef object as_asked(data, decode):
 
 
 cdef bytes control_payload(data):
-    cdef bytes payload = data.encode() if isinstance(data, str) else bytes(data)
+    cdef bytes payload = data.encode() if isinstance(data, str) else bytes(memoryview(data))
     if len(payload) > WS_CONTROL_MAX:
         raise ValueError(f"control frame payload is {len(payload)} bytes, limit is {WS_CONTROL_MAX}")
     return payload
@@ -742,7 +769,7 @@ def broadcast(connections, message, *, text=None):
     cdef Connection connection
     cdef bytes frame
     cdef Py_ssize_t count = 0
-    cdef object owner = encode_message(message, text, &payload)  # no-cython-lint: it keeps payload alive
+    cdef object owner = encode_message(message, text, &payload)
     header_size = ws_header_encode(header, 0x80 | payload.opcode, payload.size)
     frame = header[:header_size] + payload.data[:payload.size]
     for connection in connections:
@@ -752,6 +779,15 @@ def broadcast(connections, message, *, text=None):
             connection.check_thread()
         if connection.outbox != NULL and connection.outbox.size > connection.settings.write_cap:
             connection.drop_overfull()
+            continue
+        if connection.client:
+            connection.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
+            count += 1
+            continue
+        if connection.extras is not None and connection.extras.stream is not None:
+            # It must not come between fragments, RFC 6455 5.4.
+            (<Stream>connection.extras.stream).queue(connection, payload.opcode, owner)
+            count += 1
             continue
         # A peer that reads gets a copy, which is gone in a moment; for one that does not, the
         # frame is kept once, however many of them there are.

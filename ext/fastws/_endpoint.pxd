@@ -143,6 +143,8 @@ cdef class Endpoint(Protocol):
     cdef int drop_overfull(self) except -1
     # Life.
     cdef int started(self) except -1
+    # A consumer was to have text that is none.
+    cdef int fail_decoding(self) except -1
     cdef int begin_close(self, code, str reason) except -1
     cdef int keepalive(self) except -1
     cdef int keepalive_answered(self, bytes payload) except -1

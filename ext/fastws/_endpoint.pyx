@@ -28,6 +28,7 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
 
 cdef enum:
+    INVALID_DATA = 1007
     # So many bytes waiting are sent at once, not at the end of the turn.
     FLUSH_AT = 64 * 1024
     # The most that is read and thrown away so that a peer can get our last words.
@@ -304,6 +305,12 @@ cdef class Endpoint(Protocol):
         if self.held:
             self.hold()
             self.carrier.resume(self)
+        return 0
+
+    cdef int fail_decoding(self) except -1:
+        if self.phase == RUNNING:
+            self.fail(INVALID_DATA, "a message that was to be text is not valid UTF-8")
+            return self.after_input()
         return 0
 
     cdef int keepalive(self) except -1:

@@ -49,13 +49,9 @@ cdef class Settings:
         self.negotiate = negotiate
         self.logger = logger
         self.max_size = <uint64_t>-1 if max_size is None else max_size
-        if isinstance(max_queue, tuple):
-            self.high_water, self.low_water = max_queue
-        elif max_queue is None:
-            self.high_water = self.low_water = 0xFFFFFFFF
-        else:
-            self.high_water = max_queue
-            self.low_water = self.high_water // 4
+        high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
+        self.high_water = 0xFFFFFFFF if high is None else high
+        self.low_water = self.high_water // 4 if low is None else low
         self.text_as_bytes = text_as == "bytes"
         self.write_limit = <size_t>-1 if write_limit is None else write_limit
         self.write_cap = <size_t>-1 if write_cap is None else write_cap
