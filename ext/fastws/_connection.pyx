@@ -462,14 +462,14 @@ cdef class Connection(Opening):
     @cython.nonecheck(False)
     cdef int on_message(self, object message) except -1:
         if self.callbacks.on_message is None:
+            known.text = NULL
             return 0 if self.callbacks.main is None else self.deliver(message)
-        if not self.text_as_bytes or self.last_opcode != WS_TEXT:
+        if known.text == NULL:
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
-        known.valid_text = <PyObject *>message
         try:
             return self.call(self.callbacks.on_message, <PyObject *>message, NULL, False)
         finally:
-            known.valid_text = NULL
+            known.text = NULL
 
     cdef int on_fragment(self, object data, bint fin) except -1:
         cdef Fragment fragment = Fragment.__new__(Fragment)

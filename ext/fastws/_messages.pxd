@@ -31,11 +31,14 @@ cdef struct Payload:
 cdef enum:
     INVALID_TEXT = -2
 
-# The text that a callback is being given as bytes, else NULL: it was validated as it came,
-# so that passing it on, as echoes and relays do, need not validate it again. Borrowed from
-# the caller of the callback, who clears it afterwards.
+# The text that a consumer is being given, as str or bytes; NULL when there is none, or it is
+# not worth the trouble. It was validated as it came, and for str `data` is the same in UTF-8, so
+# that passing it on, as echoes and relays do, needs neither validation nor encoding. Borrowed:
+# whoever takes the message sets it to NULL before it lets go of it.
 cdef struct Known:
-    PyObject *valid_text
+    PyObject *text
+    const uint8_t *data
+    size_t size
 
 cdef Known known
 

@@ -52,7 +52,7 @@ cdef enum:
 
 
 cdef Known known
-known.valid_text = NULL
+known.text = NULL
 
 
 cdef inline object text_of(const uint8_t *src, size_t size, bint non_ascii):
@@ -89,9 +89,15 @@ cdef object parse_message(uint8_t opcode, uint8_t *src, size_t size, const uint8
         data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
         if (active.unmask_validate(&utf8, <uint8_t *>PyBytes_AS_STRING(data), src, size, key, 0) == size
                 and utf8.dfa == 0):
+            known.text = <PyObject *>data
             return data
     elif active.unmask_validate(&utf8, src, src, size, key, 0) == size and utf8.dfa == 0:
-        return text_of(src, size, utf8.non_ascii)
+        data = text_of(src, size, utf8.non_ascii)
+        if utf8.non_ascii:
+            known.text = <PyObject *>data
+            known.data = src
+            known.size = size
+        return data
     valid[0] = False
     return None
 
@@ -233,7 +239,10 @@ cdef object encode_message(object message, object text, Payload *payload):
     if isinstance(message, str):
         payload.opcode = WS_TEXT if text is None or text else WS_BINARY
         if not PyUnicode_IS_ASCII(message):
-            data = utf8_of(message)
+            if <PyObject *>message == known.text:
+                data = PyBytes_FromStringAndSize(<const char *>known.data, <Py_ssize_t>known.size)
+            else:
+                data = utf8_of(message)
             payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
             payload.size = <size_t>PyBytes_GET_SIZE(data)
             return data
@@ -246,7 +255,7 @@ cdef object encode_message(object message, object text, Payload *payload):
     payload.opcode = WS_BINARY
     if text:
         payload.opcode = WS_TEXT
-        if <PyObject *>data == known.valid_text:
+        if <PyObject *>data == known.text:
             return data
         utf8.dfa = utf8.non_ascii = 0
         if active.validate(&utf8, payload.data, payload.size) != payload.size or utf8.dfa != 0:

@@ -63,6 +63,7 @@ cdef class Protocol:
     cdef int stop(self) except -1
 
     # What the next layer does with it. Each may send, close or hold.
+    # on_message has to clear `known.text`, see _messages.
     cdef int on_message(self, object message) except -1
     cdef int on_fragment(self, object data, bint fin) except -1
     cdef int on_ping(self, bytes payload) except -1

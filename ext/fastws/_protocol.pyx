@@ -26,7 +26,7 @@ from fastws._frames cimport (
 )
 from fastws._kernels cimport active, ws_utf8
 from fastws._messages cimport (
-    INVALID_TEXT, Payload, encode_message, message_append, message_drop, message_finish,
+    INVALID_TEXT, Payload, encode_message, known, message_append, message_drop, message_finish,
     message_received, message_tail, message_take, parse_message,
 )
 
@@ -389,6 +389,7 @@ cdef class Protocol:
         return 0
 
     cdef int on_message(self, object message) except -1:
+        known.text = NULL
         return 0
 
     cdef int on_fragment(self, object data, bint fin) except -1:
@@ -450,6 +451,7 @@ cdef class Recorder(Protocol):
             self.on_event(event)
 
     cdef int on_message(self, object message) except -1:
+        known.text = NULL
         if self.hold_after_message:
             self.held = True
         self.record(("message", message))
