@@ -201,6 +201,7 @@ cdef class Receiving:
     """What `recv` returns: an awaitable, and while it waits the future of the task that awaits it."""
     cdef Endpoint endpoint
     cdef object callback, context
+    cdef Receiving twin           # another that may be used again
     cdef list more                # further callbacks, (callback, context) each
     cdef uint8_t state            # a State
     cdef uint8_t taking           # a Taking
@@ -399,13 +400,21 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
 
 cdef object receiving(Endpoint endpoint, Taking taking):
     cdef Receiving self
-    cdef object spare = endpoint.spare_receiver
+    cdef Receiving spare = <Receiving>endpoint.spare_receiver
     if spare is not None and Py_REFCNT(<PyObject *>spare) == 2:
         # Nobody but the endpoint and this function has it: it begins anew.
-        self = <Receiving>spare
+        self = spare
+    elif spare is not None and spare.twin is not None and Py_REFCNT(<PyObject *>spare.twin) == 1:
+        # The reactor still has the one that it is waking the task by; nobody has the other.
+        self = spare.twin
+        spare.twin = None
+        self.twin = spare
+        endpoint.spare_receiver = self
     else:
         self = Receiving.__new__(Receiving)
         self.endpoint = endpoint
+        if spare is not None and spare.twin is None:
+            self.twin = spare
         endpoint.spare_receiver = self
     self.state = NEW
     self.taking = taking
