@@ -373,111 +373,6 @@ def test_r16_system_exit_leaves_the_loop_and_its_connection_gets_1011():
     assert codes == [1011]
 
 
-def test_r18_a_message_in_fragments_is_not_interrupted(run):
-    async def handler(ws):
-        go = asyncio.Event()
-
-        async def fragments():
-            yield "a"
-            go.set()
-            for _ in range(20):
-                await asyncio.sleep(0)
-                yield "b"
-
-        sending = asyncio.ensure_future(ws.send(fragments()))
-        await go.wait()
-        ws.send("between")  # as a callback would, without waiting
-        later = asyncio.ensure_future(ws.send(["c", "d"]))
-        ping = await ws.ping()
-        await sending
-        await later
-        assert await ping > 0
-
-    async def main():
-        async with served(handler) as (_, client):
-            assert [await client.recv() for _ in range(3)] == ["a" + 20 * "b", "between", "cd"]
-
-    run(main)
-
-
-@pytest.mark.parametrize("fragments", [["a", b"b"], [1], ["a", None]], ids=repr)
-@pytest.mark.parametrize("generated", [False, True])
-def test_fragments_of_different_types_are_a_type_error(run, fragments, generated):
-    # Of a list nothing is sent; what a generator began cannot be ended.
-    unfinished = generated and fragments != [1]
-
-    async def handler(ws):
-        with pytest.raises(TypeError):
-            await ws.send((f for f in fragments) if generated else fragments)
-        assert ws.state is (fastws.State.CLOSING if unfinished else fastws.State.OPEN)
-
-    async def main():
-        async with served(handler) as (_, client):
-            await client.wait_closed()
-            assert client.close_code == (1011 if unfinished else 1000)
-
-    run(main)
-
-
-def test_no_fragment_is_no_message_and_a_mapping_is_refused(run):
-    async def handler(ws):
-        await ws.send([])
-        with pytest.raises(TypeError, match="keys"):
-            ws.send({"a": 1})
-        await ws.send("end")
-
-    async def main():
-        async with served(handler) as (_, client):
-            assert await client.recv() == "end"
-
-    run(main)
-
-
-def test_recv_streaming_gives_fragments_as_they_come(run):
-    got = []
-
-    async def handler(ws):
-        async for fragment in ws.recv_streaming():
-            got.append(fragment)
-            ws.send(str(len(got)))
-        got.append(await ws.recv())
-
-    async def main():
-        async with fastws.serve(handler, "127.0.0.1", 0) as server, raw(server) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
-            euro = "€".encode()
-            for piece in (masked(0x01, b"one" + euro[:2]), masked(0x00, euro[2:]), masked(0x80, b"three")):
-                writer.write(piece)
-                await reader.readexactly(3)
-            writer.write(masked(0x81, b"whole"))
-            await until(lambda: len(got) == 4)
-
-    run(main)
-    assert got == ["one", "€", "three", "whole"]
-
-
-def test_what_is_left_of_a_streamed_message_is_passed_over(run):
-    got = []
-
-    async def handler(ws):
-        stream = ws.recv_streaming()
-        got.append(await stream.__anext__())
-        await stream.aclose()
-        ws.send("ok")
-        got.append(await ws.recv())
-
-    async def main():
-        async with fastws.serve(handler, "127.0.0.1", 0) as server, raw(server) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(masked(0x01, b"a") + masked(0x00, b"b"))
-            await reader.readexactly(4)
-            writer.write(masked(0x00, b"c") + masked(0x80, b"d") + masked(0x82, b"next"))
-            await until(lambda: len(got) == 2)
-
-    run(main)
-    assert got == ["a", b"next"]
-
-
 def test_send_waits_while_the_peer_is_slow_and_fails_when_it_is_gone(run):
     ends = []
 
@@ -575,5 +470,48 @@ def test_connections_and_their_tasks_are_freed(run):
             gc.collect()
             left = [o for o in gc.get_objects() if type(o) is fastws.Connection]
             assert len(left) <= 1  # the loop may hold the last one's frame
+
+    run(main)
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "timeout"), reason="asyncio.timeout and TaskGroup are Python 3.11's")
+def test_timeouts_and_task_groups_cancel_a_recv_that_waits(run):
+    got = []
+
+    async def handler(ws):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ws.recv()
+        with pytest.raises(BaseException) as caught:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ws.recv())
+                group.create_task(fail(ws))
+        assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
+        got.append(await ws.recv())
+
+    async def fail(ws):
+        await asyncio.sleep(0)
+        await ws.send("now")
+        raise ZeroDivisionError
+
+    async def main():
+        async with served(handler) as (_, client):
+            assert await client.recv() == "now"
+            await client.send("kept")
+            await client.wait_closed()
+            assert client.close_code == 1000
+
+    run(main)
+    assert got == ["kept"]
+
+
+def test_f29_what_came_before_a_fault_is_answered_before_the_close(run):
+    async def main():
+        async with fastws.serve(echo, "127.0.0.1", 0) as server, raw(server) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(masked(0x81, b"one") + masked(0x81, b"two") + b"\xf1\x80\0\0\0\0")
+            answer = await reader.read()
+            assert answer.startswith(b"\x81\x03one\x81\x03two\x88")
+            assert answer[12:14] == b"\x03\xea"
 
     run(main)
