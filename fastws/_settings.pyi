@@ -5,6 +5,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+from fastws._topics import Topics
 from fastws.handshake import Policy
 from fastws.server import Server
 
@@ -52,11 +53,14 @@ class Settings:
         max_connections: int,
         max_opening: int,
         on_idle: Callable[[], None],
+        topics: Topics | None = None,
     ) -> None: ...
     @property
     def server(self) -> Server | None: ...
     @property
     def policy(self) -> Policy | None: ...
+    @property
+    def topics(self) -> Topics | None: ...
     @property
     def make_handler(self) -> Callable[[Any], tuple[object, Callbacks]] | None: ...
     @property

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import resource
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fastws._connection import Connection
 from fastws._reactor import reactor_of
 from fastws._settings import Settings
+from fastws._topics import POLICIES, PublishResult, Topic, Topics
 from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
@@ -80,6 +83,8 @@ class Server:
         self._ending: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = loop.create_future()
+        self._topics = Topics(logger)
+        self._thread = threading.get_ident()
         self._idle: asyncio.Future[None] | None = None
 
     # ---------------------------------------------------------------- facts
@@ -106,6 +111,121 @@ class Server:
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop that the server belongs to."""
         return self._loop
+
+    # ---------------------------------------------------------------- topics
+
+    def topic(
+        self,
+        name: str,
+        *,
+        policy: str = "close",
+        max_bytes: int = 1024 * 1024,
+        max_frames: int = 1024,
+        retain: int = 0,
+        history: int | None = None,
+        history_seconds: float | None = None,
+        on_join: Callable[[Connection, str], object] | None = None,
+        on_leave: Callable[[Connection, str], object] | None = None,
+    ) -> Topic:
+        """
+        Declare a topic, or with a pattern all topics that match it, and return it.
+
+        A topic needs no declaration; this gives it other than the default options, and keeps it, with its
+        counters, while it has no subscribers. Of several declarations that match, the first counts.
+
+        Args:
+            name: of the topic; a pattern as for `Connection.subscribe`.
+            policy: what a subscriber gets that does not read, once too much waits for it. "close": it
+                is closed with 1013. "drop": it does not get the message. "drop-oldest": it does not
+                get the oldest of the topic that waits. "latest": of messages with the same key it
+                gets the newest, in the place of the older one, whenever one waits; without an older
+                one, as "drop".
+            max_bytes: waiting for a subscriber, default 1 MiB, over which the policy decides.
+            max_frames: the same in messages, default 1024.
+            retain: how many keys to keep the last message of, for those who subscribe; default 0. Messages
+                without a key count as one key.
+            history: how many messages to keep for `subscribe(since=...)`; None keeps none, or with
+                history_seconds all of that time.
+            history_seconds: how long to keep them, in seconds; None: no limit.
+            on_join, on_leave: called soon with the connection and the name for which it has
+                subscribed, or no longer has.
+
+        Raises: ValueError for a policy or limit that there is not.
+        """
+        if policy not in POLICIES:
+            raise ValueError(f"policy is {policy!r}, allowed are {', '.join(POLICIES)}")
+        for what, value in (("max_bytes", max_bytes), ("max_frames", max_frames), ("retain", retain)):
+            if value is None:
+                raise ValueError(f"{what} is None, it has to be bounded")
+            number(what, value)
+        number("history", history, 1)
+        number("history_seconds", history_seconds)
+        options = {
+            "policy": policy,
+            "max_bytes": max_bytes,
+            "max_frames": max_frames,
+            "retain": retain,
+            "history": history,
+            "history_seconds": history_seconds,
+            "on_join": on_join,
+            "on_leave": on_leave,
+        }
+        return self._topics.declare(name, options)
+
+    def publish(
+        self,
+        topic: str,
+        message: Any,
+        *,
+        exclude: Connection | None = None,
+        key: str | None = None,
+        text: bool | None = None,
+    ) -> PublishResult:
+        """
+        Send a message to all subscribers of a topic; it is encoded once.
+
+        It leaves at the end of the event loop's turn, with whatever else was published until then.
+
+        Args:
+            topic: a name, no pattern.
+            message, text: as `Connection.send` takes them; no iterables.
+            exclude: a connection that is to be left out.
+            key: what the message is about, for topics that retain or conflate.
+
+        Returns: counts, see `PublishResult`.
+        Raises: ValueError for a pattern; TypeError and UnicodeError as `send` does; RuntimeError from
+            another thread than the event loop's: see `publish_threadsafe`.
+        """
+        if "*" in topic:
+            raise ValueError(f"topic is {topic!r}, a pattern: messages are published for a name")
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("a server belongs to its event loop's thread: use publish_threadsafe")
+        return self._topics.publish_message(topic, message, text, exclude, key)
+
+    def publish_many(
+        self, messages: Iterable[tuple[str, Any]], *, exclude: Connection | None = None
+    ) -> list[PublishResult]:
+        """Publish several (topic, message); they leave together. Returns: a result for each."""
+        return [self.publish(topic, message, exclude=exclude) for topic, message in messages]
+
+    def publish_threadsafe(self, topic: str, message: Any, **options: Any) -> None:
+        """
+        Publish from any thread, at the event loop's next pass.
+
+        Args: as for `publish`.
+        Raises: RuntimeError when the event loop is closed; other errors go to its exception handler.
+        """
+        self._loop.call_soon_threadsafe(functools.partial(self.publish, topic, message, **options))
+
+    def subscribers(self, topic: str) -> int:
+        """Return how many connections have subscribed to a topic, or to that very pattern."""
+        found = self._topics.find(topic)
+        return 0 if found is None else len(found)
+
+    def presence(self, topic: str) -> set[Connection]:
+        """Return the connections that have subscribed to a topic, or to that very pattern, as a new set."""
+        found = self._topics.find(topic)
+        return set() if found is None else set(found.subscribers)
 
     # ---------------------------------------------------------------- life
 
@@ -362,7 +482,9 @@ class serve:
         sockets, own = await self._listen(loop)
         try:
             server = Server(loop, self._options["logger"], self._options["close_timeout"])
-            settings = Settings(server=server, on_idle=server._on_idle, **self._options)
+            settings = Settings(
+                server=server, on_idle=server._on_idle, topics=server._topics, **self._options
+            )
             server._start(settings, sockets, own)
         except BaseException:
             if own:

@@ -34,6 +34,7 @@ from fastws._frames cimport (
 from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
 from fastws._messages cimport Payload, encode_message, known
 from fastws._opening cimport Opening
+from fastws._topics cimport Topics, leave_topics
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -56,6 +57,10 @@ cdef class Connection(Opening):
     Hashable, weakly referenceable, and open to attributes of your own (`ws.user = ...`).
     Its methods may be called from the thread of its event loop only.
     """
+
+    def __dealloc__(self):
+        # However it ended: topics do not keep their subscribers alive.
+        leave_topics(self, False)
 
     # ------------------------------------------------------------------ output
 
@@ -380,6 +385,50 @@ cdef class Connection(Opening):
         """Whether the message delivered last was text; with `text_as="bytes"` its type does not tell."""
         return self.last_opcode == WS_TEXT
 
+    # ------------------------------------------------------------------ topics
+
+    def subscribe(self, str topic not None, *, since=None):
+        """
+        Get what is published for `topic` from here on; the subscription ends with the connection.
+
+        Args:
+            topic: a name; or a pattern, where `*` stands for one part of a name between dots and, as
+                the last part, for the whole rest: "trades.*", "*.btc".
+            since: the number of the last message that the peer has; what the topic's history has of
+                those after it is queued. None queues what the topic retains.
+
+        Returns: `(sequence, replayed, complete)`: the number of the topic's last message, how many were
+            queued just now, and whether these are all since `since`.
+        Raises: ConnectionClosed; InvalidState on the client's side; ValueError for a pattern with `since`.
+        """
+        self.check_thread()
+        if self.settings.topics is None:
+            raise InvalidState("topics are a server's")
+        if self.phase != RUNNING or self.close_queued:
+            raise self.closed_error()
+        return (<Topics>self.settings.topics).subscribe(self, topic, since)
+
+    def unsubscribe(self, str topic not None):
+        """End a subscription. Returns: whether there was one."""
+        self.check_thread()
+        return self.settings.topics is not None and (<Topics>self.settings.topics).unsubscribe(self, topic)
+
+    @property
+    def topics(self):
+        """The topics and patterns that it has subscribed to, as a new set."""
+        return set() if self.settings.topics is None else set((<Topics>self.settings.topics).names(self))
+
+    def publish(self, str topic not None, message, *, key=None, text=None):
+        """Publish for all subscribers but this connection; see `Server.publish`."""
+        self.check_thread()
+        if self.settings.topics is None:
+            raise InvalidState("topics are a server's")
+        return (<Topics>self.settings.topics).publish(topic, message, text, self, key)
+
+    cdef int queue_after_stream(self, bytes frame) except -1:
+        (<Stream>self.extras.stream).messages.append((None, frame))
+        return 0
+
     # ------------------------------------------------------------------ facts
 
     @property
@@ -663,6 +712,7 @@ cdef class Connection(Opening):
 
     cdef int notify_closed(self) except -1:
         """Call on_close, or tell the coroutine: once, and after everything that was delivered before."""
+        leave_topics(self, True)
         if self.closed_done:
             return 0
         Endpoint.notify_closed(self)
@@ -726,6 +776,9 @@ cdef class Stream:
         for opcode, owner in self.messages:
             if connection.phase != RUNNING or connection.close_queued:
                 break
+            if opcode is None:
+                connection.queue_bytes(owner)
+                continue
             encode_message(owner, None, &payload)
             connection.send_frame(WS_FIN | <uint8_t>opcode, payload.data, payload.size, <PyObject *>owner)
         for future in self.waiters:

@@ -48,6 +48,18 @@ cdef class Carrier:
     cdef double seconds(self)
 
 
+# A connection's subscriptions: the topic (borrowed: it lives while it has members), and the
+# connection's place among its members.
+cdef struct Subscription:
+    PyObject *topic
+    uint32_t place
+
+cdef struct Subscriptions:
+    Subscription *items           # `room` of them
+    uint32_t count
+    uint32_t room
+
+
 cdef class Extras:
     # What few connections need, made when first needed.
     cdef object task              # the running coroutine handler or `async def` callback
@@ -90,6 +102,10 @@ cdef class Endpoint(Protocol):
     # The Receiving that waits for one, and one that may be used again.
     cdef object receiver
     cdef object spare_receiver
+    # NULL without any; see _topics.
+    cdef Subscriptions *subscriptions
+    # The publication that it was given last, so that it gets each once.
+    cdef uint32_t publication
     # Bytes received and thrown away while lingering.
     cdef uint32_t discarded
 
@@ -127,6 +143,7 @@ cdef class Endpoint(Protocol):
     cdef int opening_ended(self, str why) except -1
     cdef int turn_away(self) except -1
     cdef int notify_closed(self) except -1
+    cdef int queue_after_stream(self, bytes frame) except -1
     cdef int drained(self) except -1
     cdef int crashed(self, error, function) except -1
     cdef int connected(self) except -1

@@ -78,12 +78,16 @@ cdef class Endpoint(Protocol):
         self.outbox = NULL
         self.rest = NULL
         self.inbox = NULL
+        self.subscriptions = NULL
 
     def __dealloc__(self):
         if self.outbox != NULL:
             outbox_free(self.outbox)
         inbox_free(self.inbox)
         PyMem_Free(self.rest)
+        if self.subscriptions != NULL:
+            PyMem_Free(self.subscriptions.items)
+            PyMem_Free(self.subscriptions)
 
     # ------------------------------------------------------------------ what a carrier reports
 
@@ -222,6 +226,9 @@ cdef class Endpoint(Protocol):
         return 0
 
     cdef int connected(self) except -1:
+        return 0
+
+    cdef int queue_after_stream(self, bytes frame) except -1:
         return 0
 
     cdef int notify_closed(self) except -1:

@@ -19,6 +19,10 @@ cdef struct Entry:
     size_t size
     uint8_t[WS_HEADER_MAX] header  # sent before `data`
     uint8_t header_size
+    # Of a frame that was published, so that a newer one may take its place: which topic it
+    # came by (borrowed, compared only), and its key (a reference of ours; NULL: none).
+    void *topic
+    PyObject *key
 
 
 # What waits to be sent to one peer, oldest first. There is none while nothing waits.
@@ -53,6 +57,14 @@ cdef int outbox_overtake(Outbox *box, const uint8_t *frame, unsigned size) excep
 # Remember a Pong frame for a peer that does not read; only the newest is kept, RFC 6455 5.5.3.
 cdef void outbox_pong(Outbox *box, const uint8_t *frame, unsigned size) noexcept
 cdef int outbox_place_pong(Outbox *box) except -1
+
+# Queue a whole frame that was published; it stays in `frame`.
+cdef int outbox_publish(Outbox *box, bytes frame, void *topic, str key) except -1
+# Put `frame` in the place of the waiting one with the same topic and key, if there is one that
+# has not begun to leave. Returns whether there was.
+cdef bint outbox_conflate(Outbox *box, bytes frame, void *topic, str key) noexcept
+# Drop the oldest waiting frame of `topic` that has not begun to leave. Returns whether there was one.
+cdef bint outbox_drop_oldest(Outbox *box, void *topic) noexcept
 
 # Point `vectors` at what is to leave next; returns how many are in use.
 cdef int outbox_vectors(Outbox *box, iovec *vectors, int limit) noexcept

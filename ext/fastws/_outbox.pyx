@@ -5,12 +5,16 @@ payload, or a frame that many peers get, is referenced and never copied; small o
 copied side by side, so that a batch of answers leaves as one piece.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF, Py_XINCREF
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memmove
 
+
+cdef extern from "Python.h":
+    int PyUnicode_Compare(object, object) noexcept  # with two str it cannot fail
 
 cdef enum:
     # A payload up to this size is copied: that costs less than an entry and an iovec.
@@ -71,6 +75,7 @@ cdef inline void entry_free(Entry *entry) noexcept:
         chunk_free(entry.chunk)
     else:
         Py_XDECREF(entry.owner)
+        Py_XDECREF(entry.key)
 
 
 cdef inline uint8_t *chunk_data(Chunk *chunk) noexcept:
@@ -119,6 +124,8 @@ cdef Entry *entry_new(Outbox *box) except NULL:
     entry.owner = NULL
     entry.chunk = NULL
     entry.header_size = 0
+    entry.topic = NULL
+    entry.key = NULL
     return entry
 
 
@@ -184,6 +191,8 @@ cdef int outbox_overtake(Outbox *box, const uint8_t *frame, unsigned size) excep
     entry.data = chunk_data(chunk)
     entry.size = size
     entry.header_size = 0
+    entry.topic = NULL
+    entry.key = NULL
     box.size += size
     return 0
 
@@ -198,6 +207,52 @@ cdef int outbox_place_pong(Outbox *box) except -1:
         outbox_overtake(box, box.pong, box.pong_size)
         box.pong_size = 0
     return 0
+
+
+cdef int outbox_publish(Outbox *box, bytes frame, void *topic, str key) except -1:
+    cdef Entry *entry
+    outbox_append(box, NULL, 0, <const uint8_t *>PyBytes_AS_STRING(frame), <size_t>PyBytes_GET_SIZE(frame),
+                  <PyObject *>frame, False, False)
+    entry = &box.entries[box.end - 1]
+    entry.topic = topic
+    if key is not None:
+        entry.key = <PyObject *>key
+        Py_XINCREF(entry.key)
+    return 0
+
+
+cdef bint outbox_conflate(Outbox *box, bytes frame, void *topic, str key) noexcept:
+    cdef uint32_t i
+    cdef Entry *entry
+    cdef PyObject *old
+    # Of the first entry a part may have left.
+    for i in range(box.first + (1 if box.sent else 0), box.end):
+        entry = &box.entries[i]
+        if entry.topic == topic and entry.key != NULL and PyUnicode_Compare(<object>entry.key, key) == 0:
+            old = entry.owner
+            box.size -= entry.size
+            entry.owner = <PyObject *>frame
+            Py_XINCREF(entry.owner)
+            entry.data = <const uint8_t *>PyBytes_AS_STRING(frame)
+            entry.size = <size_t>PyBytes_GET_SIZE(frame)
+            box.size += entry.size
+            Py_XDECREF(old)
+            return True
+    return False
+
+
+cdef bint outbox_drop_oldest(Outbox *box, void *topic) noexcept:
+    cdef uint32_t i
+    cdef Entry *entry
+    for i in range(box.first + (1 if box.sent else 0), box.end):
+        entry = &box.entries[i]
+        if entry.topic == topic:
+            box.size -= entry.size
+            entry_free(entry)
+            box.end -= 1
+            memmove(entry, entry + 1, (box.end - i) * sizeof(Entry))
+            return True
+    return False
 
 
 cdef int outbox_vectors(Outbox *box, iovec *vectors, int limit) noexcept:

@@ -1,0 +1,78 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from fastws._endpoint cimport Endpoint
+
+
+# A subscriber: the connection (borrowed: it leaves before it goes), and the place of this
+# subscription among the connection's.
+cdef struct Member:
+    PyObject *endpoint
+    uint32_t place
+
+# What becomes of a message for a subscriber that has too much waiting.
+cdef enum Policy:
+    POLICY_CLOSE            # the subscriber is closed with 1013
+    POLICY_DROP             # it does not get this message
+    POLICY_DROP_OLDEST      # it does not get the oldest that waits
+    POLICY_LATEST           # of a key it gets the newest, in the place of the older one
+
+
+cdef class Topic:
+    cdef readonly str name
+    cdef Topics topics
+    cdef bint is_pattern
+    cdef bint declared              # it stays without subscribers
+    cdef object expression          # of a pattern
+    cdef list patterns              # of a topic: the patterns that it matches
+
+    # --- subscribers, dense and in no order
+    cdef Member *members
+    cdef uint32_t count
+    cdef uint32_t room
+
+    # --- for slow subscribers: over so many bytes or entries waiting the policy decides
+    cdef uint8_t policy
+    cdef size_t max_bytes
+    cdef uint32_t max_frames
+
+    # --- for late ones
+    cdef readonly uint64_t sequence # of the last message; 0: none yet
+    cdef dict retained              # the last frame by key; None: not kept
+    cdef uint32_t max_retained
+    cdef object history             # deque of (sequence, time, frame), oldest first; None: not kept
+    cdef double history_seconds
+
+    cdef object on_join, on_leave
+
+    # --- since the topic was made
+    cdef readonly uint64_t published, queued, dropped, conflated, closed
+
+    cdef int add(self, Endpoint endpoint) except -1
+    cdef int remove(self, uint32_t place) except -1
+    cdef int deliver(self, Endpoint endpoint, bytes frame, str key, PublishResult result) except -1
+    cdef int keep(self, bytes frame, str key) except -1
+
+
+cdef class PublishResult:
+    cdef readonly uint64_t sequence
+    cdef readonly uint32_t subscribers, queued, dropped, conflated, closed
+    cdef list slow                  # connections to be closed
+
+
+cdef class Topics:
+    cdef dict known                 # by name
+    cdef dict patterns              # those that are patterns, by name
+    cdef dict rules                 # options of declared names, in order
+    cdef uint32_t publication       # the number of the one under way
+    cdef object logger
+
+    cdef Topic topic(self, str name)
+    cdef int prune(self, Topic topic) except -1
+    cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key)
+    cdef object subscribe(self, Endpoint endpoint, str name, object since)
+    cdef bint unsubscribe(self, Endpoint endpoint, str name) except -1
+    cdef list names(self, Endpoint endpoint)
+
+# End all subscriptions of a connection that is over; `tell`: on_leave.
+cdef int leave_topics(Endpoint endpoint, bint tell) except -1

@@ -1,0 +1,413 @@
+"""Topics: one message to all connections that have subscribed to a name, in C.
+
+In: subscriptions of connections, and messages for topics. Out: the message's one frame in the outbox
+of every subscriber, which sends it at the end of the turn with whatever else was published.
+
+A topic's subscribers are a dense array, and each connection knows its places in those arrays, so that
+joining and leaving move two entries at most. A subscriber that reads gets the frame's bytes copied
+beside others, gone in a moment. For one that does not, its outbox holds references to frames, one for
+all subscribers, and the topic's policy bounds them.
+"""
+
+import collections
+import logging
+import re
+import time
+
+from fastws.log import report
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t, uint32_t
+
+from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
+from fastws._frames cimport WS_FIN, WS_HEADER_MAX, ws_header_encode
+from fastws._messages cimport Payload, encode_message
+from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_publish
+
+cdef enum:
+    TRY_AGAIN_LATER = 1013
+
+
+POLICIES = {"close": POLICY_CLOSE, "drop": POLICY_DROP, "drop-oldest": POLICY_DROP_OLDEST, "latest": POLICY_LATEST}
+
+Subscribed = collections.namedtuple("Subscribed", ("sequence", "replayed", "complete"))
+Subscribed.__doc__ = """
+What `subscribe` returns.
+
+Attributes:
+    sequence: the number of the topic's last message, 0 before the first.
+    replayed: how many retained or missed messages were queued.
+    complete: whether these are all that came after `since`; True without `since`.
+"""
+
+
+cdef class PublishResult:
+    """
+    What became of a message that was published.
+
+    Attributes:
+        sequence: its number in its topic, from 1.
+        subscribers: connections that it was for.
+        queued: those for which it waits, or has left.
+        dropped: messages, this one or an older, that slow subscribers do not get.
+        conflated: subscribers for which it took the place of an older one with its key.
+        closed: slow subscribers that are being closed.
+    """
+
+    def __repr__(self):
+        return (f"PublishResult(sequence={self.sequence}, subscribers={self.subscribers}, queued={self.queued}, "
+                f"dropped={self.dropped}, conflated={self.conflated}, closed={self.closed})")
+
+
+cdef class Topic:
+    """
+    A topic of a server, as `Server.topic` gives it.
+
+    Attributes:
+        name: what connections subscribe to.
+        sequence: the number of its last message.
+        published: messages.
+        queued, dropped, conflated, closed: the sums of `PublishResult`'s.
+    """
+
+    def __cinit__(self):
+        self.members = NULL
+        self.policy = POLICY_CLOSE
+        self.max_bytes = 1024 * 1024
+        self.max_frames = 1024
+
+    def __dealloc__(self):
+        PyMem_Free(self.members)
+
+    def __len__(self):
+        return self.count
+
+    @property
+    def subscribers(self):
+        """The connections that have subscribed, as a new list."""
+        return [<Endpoint>self.members[i].endpoint for i in range(self.count)]
+
+    def __repr__(self):
+        return f"<fastws.Topic {self.name!r}: {self.count} subscribers>"
+
+    def declare(self, dict options):
+        """Internal: take the options of `Server.topic`, which were judged there."""
+        self.policy = POLICIES[options["policy"]]
+        self.max_bytes = options["max_bytes"]
+        self.max_frames = options["max_frames"]
+        self.max_retained = options["retain"]
+        if self.max_retained and self.retained is None:
+            self.retained = {}
+        if options["history"] is not None or options["history_seconds"] is not None:
+            self.history = collections.deque(self.history or (), maxlen=options["history"])
+            seconds = options["history_seconds"]
+            self.history_seconds = -1.0 if seconds is None else seconds
+        self.on_join = options["on_join"]
+        self.on_leave = options["on_leave"]
+
+    cdef int add(self, Endpoint endpoint) except -1:
+        cdef Member *bigger
+        cdef Subscription *more
+        cdef Subscriptions *own = endpoint.subscriptions
+        cdef uint32_t room
+        if self.count == self.room:
+            room = max(2 * self.room, 4)
+            bigger = <Member *>PyMem_Realloc(self.members, room * sizeof(Member))
+            if bigger == NULL:
+                raise MemoryError
+            self.members = bigger
+            self.room = room
+        if own == NULL:
+            own = <Subscriptions *>PyMem_Malloc(sizeof(Subscriptions))
+            if own == NULL:
+                raise MemoryError
+            own.items = NULL
+            own.count = own.room = 0
+            endpoint.subscriptions = own
+        if own.count == own.room:
+            room = max(2 * own.room, 1)
+            more = <Subscription *>PyMem_Realloc(own.items, room * sizeof(Subscription))
+            if more == NULL:
+                raise MemoryError
+            own.items = more
+            own.room = room
+        self.members[self.count].endpoint = <PyObject *>endpoint
+        self.members[self.count].place = own.count
+        own.items[own.count].topic = <PyObject *>self
+        own.items[own.count].place = self.count
+        Py_INCREF(self)  # the subscription's
+        self.count += 1
+        own.count += 1
+        return 0
+
+    cdef int remove(self, uint32_t place) except -1:
+        """Take out the member at `place`; the last one of each array fills the gap."""
+        cdef Endpoint endpoint = <Endpoint>self.members[place].endpoint
+        cdef uint32_t own_place = self.members[place].place
+        cdef Subscriptions *own = endpoint.subscriptions
+        self.count -= 1
+        if place != self.count:
+            self.members[place] = self.members[self.count]
+            (<Endpoint>self.members[place].endpoint).subscriptions.items[self.members[place].place].place = place
+        own.count -= 1
+        if own_place != own.count:
+            own.items[own_place] = own.items[own.count]
+            (<Topic>own.items[own_place].topic).members[own.items[own_place].place].place = own_place
+        if own.count == 0:
+            PyMem_Free(own.items)
+            PyMem_Free(own)
+            endpoint.subscriptions = NULL
+        Py_DECREF(self)
+        return 0
+
+    cdef int deliver(self, Endpoint endpoint, bytes frame, str key, PublishResult result) except -1:
+        cdef Outbox *box = endpoint.outbox
+        if endpoint.phase != RUNNING or endpoint.close_queued:
+            return 0
+        result.subscribers += 1
+        if endpoint.extras is not None and endpoint.extras.stream is not None:
+            # Not between the fragments of a message, RFC 6455 5.4.
+            endpoint.queue_after_stream(frame)
+            result.queued += 1
+            return 0
+        if not endpoint.blocked or box == NULL:
+            endpoint.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(frame), <size_t>PyBytes_GET_SIZE(frame),
+                           <PyObject *>frame, True)
+            result.queued += 1
+            return 0
+        if self.policy == POLICY_LATEST and key is not None and outbox_conflate(box, frame, <void *>self, key):
+            result.conflated += 1
+            return 0
+        if box.size + <size_t>PyBytes_GET_SIZE(frame) > self.max_bytes or box.end - box.first >= self.max_frames:
+            if self.policy == POLICY_CLOSE:
+                result.closed += 1
+                result.slow.append(endpoint)
+                return 0
+            result.dropped += 1
+            if self.policy != POLICY_DROP_OLDEST or not outbox_drop_oldest(box, <void *>self):
+                return 0
+        outbox_publish(box, frame, <void *>self, key)
+        if box.size > endpoint.settings.write_limit:
+            endpoint.over_limit = True
+        result.queued += 1
+        return 0
+
+    cdef int keep(self, bytes frame, str key) except -1:
+        """Keep what late subscribers may ask for."""
+        if self.retained is not None:
+            # Taken out first, so that the order is that of publication.
+            self.retained.pop(key, None)
+            self.retained[key] = frame
+            if len(self.retained) > self.max_retained:
+                del self.retained[next(iter(self.retained))]
+        if self.history is not None:
+            now = time.monotonic()
+            self.history.append((self.sequence, now, frame))
+            if self.history_seconds >= 0:
+                while now - self.history[0][1] > self.history_seconds:
+                    self.history.popleft()
+        return 0
+
+    def replay(self, Endpoint endpoint, since):
+        """Internal: queue what was kept. Returns: (messages, whether they are all since `since`)."""
+        cdef PublishResult result = PublishResult()
+        cdef list frames
+        complete = True
+        result.slow = []
+        if since is None:
+            frames = [] if self.retained is None else list(self.retained.values())
+        else:
+            history = [] if self.history is None else self.history
+            frames = [frame for sequence, _, frame in history if sequence > since]
+            complete = since <= self.sequence and len(frames) == self.sequence - since
+        for frame in frames:
+            self.deliver(endpoint, frame, None, result)
+        return result.queued, complete
+
+
+cdef class Topics:
+    """
+    The topics of one server.
+
+    Args:
+        logger: for subscribers that are closed because they are slow.
+    """
+
+    def __init__(self, logger):
+        self.logger = logger
+        self.known = {}
+        self.patterns = {}
+        self.rules = {}
+
+    cdef Topic topic(self, str name):
+        """Return the topic, made when it is not known."""
+        cdef Topic topic = self.known.get(name)
+        cdef Topic other
+        if topic is not None:
+            return topic
+        topic = Topic()
+        topic.name = name
+        topic.topics = self
+        topic.patterns = []
+        topic.is_pattern = "*" in name
+        for rule, options in self.rules.items():
+            if rule == name or (not topic.is_pattern and "*" in rule and expression_of(rule).fullmatch(name)):
+                topic.declare(options)
+                topic.declared = topic.declared or rule == name
+                break
+        if topic.is_pattern:
+            topic.expression = expression_of(name)
+            self.patterns[name] = topic
+            for other in self.known.values():
+                if not other.is_pattern and topic.expression.fullmatch(other.name):
+                    other.patterns.append(topic)
+        else:
+            for other in self.patterns.values():
+                if other.expression.fullmatch(name):
+                    topic.patterns.append(other)
+        self.known[name] = topic
+        return topic
+
+    cdef int prune(self, Topic topic) except -1:
+        """Forget a topic for which there is no reason any more."""
+        cdef Topic other
+        if topic.count or topic.declared or topic.retained or topic.history or self.known.get(topic.name) is not topic:
+            return 0
+        if topic.is_pattern:
+            del self.known[topic.name]
+            del self.patterns[topic.name]
+            for other in list(self.known.values()):
+                if topic in other.patterns:
+                    other.patterns.remove(topic)
+                    self.prune(other)
+        elif not topic.patterns:
+            del self.known[topic.name]
+        return 0
+
+    cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key):
+        cdef Payload payload
+        cdef uint8_t[WS_HEADER_MAX] header
+        cdef unsigned header_size
+        cdef bytes frame
+        cdef Topic topic, pattern
+        cdef Endpoint endpoint
+        cdef uint32_t i
+        cdef PublishResult result = PublishResult()
+        cdef object owner = encode_message(message, text, &payload)
+        header_size = ws_header_encode(header, WS_FIN | payload.opcode, payload.size)
+        frame = header[:header_size] + payload.data[:payload.size]
+        del owner  # it kept the payload alive
+        result.slow = []
+        topic = self.topic(name)
+        topic.sequence += 1
+        topic.published += 1
+        result.sequence = topic.sequence
+        topic.keep(frame, key)
+        self.publication += 1
+        for i in range(topic.count):
+            endpoint = <Endpoint>topic.members[i].endpoint
+            endpoint.publication = self.publication
+            if endpoint is not exclude:
+                topic.deliver(endpoint, frame, key, result)
+        for pattern in topic.patterns:
+            for i in range(pattern.count):
+                endpoint = <Endpoint>pattern.members[i].endpoint
+                if endpoint.publication != self.publication:
+                    endpoint.publication = self.publication
+                    if endpoint is not exclude:
+                        topic.deliver(endpoint, frame, key, result)
+        topic.queued += result.queued
+        topic.dropped += result.dropped
+        topic.conflated += result.conflated
+        topic.closed += result.closed
+        # Not before: closing changes the arrays.
+        for endpoint in result.slow:
+            report(self.logger, logging.WARNING, "%s closed: too slow for topic %s, %d bytes wait for it",
+                   endpoint.carrier.address_of(endpoint, True), name, endpoint.outbox.size if endpoint.outbox else 0)
+            endpoint.begin_close(TRY_AGAIN_LATER, "too slow")
+        result.slow = None
+        self.prune(topic)
+        return result
+
+    cdef object subscribe(self, Endpoint endpoint, str name, object since):
+        cdef Topic topic = self.topic(name)
+        cdef Topic other
+        cdef Subscriptions *own = endpoint.subscriptions
+        cdef uint32_t i
+        if topic.is_pattern and since is not None:
+            raise ValueError(f"since is {since!r}, but {name!r} is a pattern: only a topic has sequence numbers")
+        if own != NULL:
+            for i in range(own.count):
+                if own.items[i].topic == <PyObject *>topic:
+                    return Subscribed(topic.sequence, 0, True)
+        topic.add(endpoint)
+        if topic.is_pattern:
+            replayed = 0
+            for other in self.known.values():
+                if topic in other.patterns:
+                    replayed += other.replay(endpoint, None)[0]
+            complete = True
+        else:
+            replayed, complete = topic.replay(endpoint, since)
+        if topic.on_join is not None:
+            endpoint.carrier.loop.call_soon(topic.on_join, endpoint, name)
+        return Subscribed(topic.sequence, replayed, complete)
+
+    cdef bint unsubscribe(self, Endpoint endpoint, str name) except -1:
+        cdef Topic topic = self.known.get(name)
+        cdef Subscriptions *own = endpoint.subscriptions
+        cdef uint32_t i
+        if topic is None or own == NULL:
+            return False
+        for i in range(own.count):
+            if own.items[i].topic == <PyObject *>topic:
+                leave(topic, endpoint, own.items[i].place, True)
+                return True
+        return False
+
+    cdef list names(self, Endpoint endpoint):
+        cdef Subscriptions *own = endpoint.subscriptions
+        cdef uint32_t i
+        return [] if own == NULL else [(<Topic>own.items[i].topic).name for i in range(own.count)]
+
+    # ---- for Server
+
+    def publish_message(self, str name, message, text, exclude, key):
+        """Internal: `Server.publish`."""
+        return self.publish(name, message, text, exclude, key)
+
+    def find(self, str name):
+        """Internal: return the topic of that name, or None."""
+        return self.known.get(name)
+
+    def declare(self, str name, dict options):
+        """Internal: `Server.topic`."""
+        cdef Topic topic
+        self.rules[name] = options
+        topic = self.topic(name)
+        topic.declared = True
+        topic.declare(options)
+        return topic
+
+
+cdef int leave(Topic topic, Endpoint endpoint, uint32_t place, bint tell) except -1:
+    topic.remove(place)
+    if tell and topic.on_leave is not None and not endpoint.carrier.loop.is_closed():
+        endpoint.carrier.loop.call_soon(topic.on_leave, endpoint, topic.name)
+    return topic.topics.prune(topic)
+
+
+cdef int leave_topics(Endpoint endpoint, bint tell) except -1:
+    while endpoint.subscriptions != NULL:
+        leave(<Topic>endpoint.subscriptions.items[0].topic, endpoint, endpoint.subscriptions.items[0].place, tell)
+    return 0
+
+
+cdef object expression_of(str pattern):
+    # * is one part of a name, between dots; as the last part it is the whole rest.
+    cdef bint rest = pattern.endswith(".*")
+    cdef list parts = (pattern[:-1] if rest else pattern).split("*")
+    return re.compile("[^.]+".join(map(re.escape, parts)) + (".+" if rest else ""), re.DOTALL)

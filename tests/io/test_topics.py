@@ -1,0 +1,495 @@
+"""Topics on real sockets: who gets what, in which order, and what a slow subscriber costs."""
+
+import asyncio
+import contextlib
+import gc
+import random
+import threading
+import weakref
+
+import pytest
+import websockets
+from peers import port_of, raw, until
+from wire import CLOSE, TEXT, deaf, frames, read_frame
+
+import fastws
+
+
+class Subscriber(fastws.Handler):
+    """Subscribes to what its path names, comma-separated."""
+
+    def on_open(self, ws):
+        for name in ws.request.path[1:].split(","):
+            if name:
+                ws.subscribe(name)
+
+    def on_message(self, ws, message):
+        ws.publish("said", message)
+
+
+@contextlib.asynccontextmanager
+async def served(*paths, **options):
+    """Give a server, and a real client for each of `paths`."""
+    async with (
+        fastws.serve(Subscriber, "127.0.0.1", 0, **options) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        uri = f"ws://127.0.0.1:{port_of(server)}"
+        clients = [
+            await stack.enter_async_context(websockets.connect(f"{uri}/{path}", compression=None))
+            for path in paths
+        ]
+        yield server, *clients
+
+
+def counts(result):
+    return result.subscribers, result.queued, result.dropped, result.conflated, result.closed
+
+
+def test_subscribers_get_what_is_published_and_others_do_not(run):
+    async def main():
+        async with served("a", "a,b", "") as (server, one, two, none):
+            assert counts(server.publish("a", "first")) == (2, 2, 0, 0, 0)
+            assert counts(server.publish("b", b"second")) == (1, 1, 0, 0, 0)
+            assert counts(server.publish("c", "nobody")) == (0, 0, 0, 0, 0)
+            assert await one.recv() == "first"
+            assert [await two.recv(), await two.recv()] == ["first", b"second"]
+            fastws.broadcast(server.connections, "end")
+            assert await none.recv() == "end"
+
+    run(main)
+
+
+def test_publish_of_a_connection_leaves_itself_out_and_exclude_does_so_for_a_server(run):
+    async def main():
+        async with served("said", "said") as (server, one, two):
+            await one.send("hello")
+            assert await two.recv() == "hello"
+            first = next(c for c in server.presence("said") if c.remote_address == one.local_address)
+            assert counts(server.publish("said", "x", exclude=first))[:2] == (1, 1)
+            server.publish("said", "y")
+            assert await one.recv() == "y"
+            assert [await two.recv(), await two.recv()] == ["x", "y"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("trades.*", ["trades.btc", "trades.a.b"], ["trades", "trades.", "quotes.btc"]),
+        ("*.btc", ["trades.btc"], ["a.b.btc", ".btc"]),
+        ("a.*.c", ["a.b.c"], ["a.b.b.c", "a..c", "axbxc"]),
+        ("*", ["anything"], ["a.b", ""]),
+    ],
+)
+def test_a_pattern_gets_the_topics_that_match_it(run, pattern, matching, other):
+    async def main():
+        async with served(pattern) as (server, client):
+            for name in other + matching:
+                server.publish(name, name)
+            assert [await client.recv() for _ in matching] == matching
+            assert server.connections.pop().topics == {pattern}
+
+    run(main)
+
+
+def test_who_subscribed_to_a_topic_and_to_patterns_of_it_gets_a_message_once(run):
+    async def main():
+        async with served("a.b,a.*,*.b", "a.*") as (server, several, one):
+            assert counts(server.publish("a.b", "x"))[:2] == (2, 2)
+            server.publish("a.b", "y")
+            assert [await several.recv(), await several.recv()] == ["x", "y"]
+            assert await one.recv() == "x"
+
+    run(main)
+
+
+def test_a_subscription_ends_with_unsubscribe_and_with_the_connection(run):
+    async def main():
+        async with served("a", "a,b") as (server, one, two):
+            (connection,) = server.presence("b")
+            assert connection.topics == {"a", "b"}
+            assert connection.unsubscribe("b")
+            assert not connection.unsubscribe("b")
+            assert not connection.unsubscribe("never")
+            assert connection.topics == {"a"}
+            assert server.subscribers("a") == 2
+            await one.close()
+            await until(lambda: server.subscribers("a") == 1)
+            assert counts(server.publish("a", "x"))[:2] == (1, 1)
+            assert await two.recv() == "x"
+            # Subscribing twice is subscribing.
+            connection.subscribe("a")
+            assert server.subscribers("a") == 1
+
+    run(main)
+
+
+def test_any_order_of_joining_and_leaving_keeps_the_books(run):
+    rng = random.Random(7)
+    names = [f"t{i}" for i in range(12)]
+
+    async def main():
+        async with fastws.serve(Subscriber, "127.0.0.1", 0) as server, contextlib.AsyncExitStack() as stack:
+            for _ in range(12):
+                reader, _writer = await stack.enter_async_context(raw(server))
+                await reader.readuntil(b"\r\n\r\n")
+            connections = list(server.connections)
+            model = {connection: set() for connection in connections}
+            for step in range(4000):
+                connection, name = rng.choice(connections), rng.choice(names)
+                if rng.random() < 0.5:
+                    connection.subscribe(name)
+                    model[connection].add(name)
+                else:
+                    assert connection.unsubscribe(name) == (name in model[connection])
+                    model[connection].discard(name)
+                if step % 500 == 499:
+                    gone = connections.pop()
+                    gone.abort()
+                    del model[gone]
+                    await until(lambda gone=gone: gone.topics == set())
+                for each in connections:
+                    assert each.topics == model[each]
+                for each in names:
+                    members = {c for c in connections if each in model[c]}
+                    assert server.presence(each) == members
+                    assert server.subscribers(each) == len(members)
+
+    run(main)
+
+
+def test_what_one_turn_publishes_leaves_in_order(run):
+    async def main():
+        async with served("a,b") as (server, client):
+            results = server.publish_many((("a", "b")[i % 2], str(i)) for i in range(500))
+            assert [r.sequence for r in results[-2:]] == [250, 250]
+            assert [await client.recv() for _ in range(500)] == [str(i) for i in range(500)]
+
+    run(main)
+
+
+def test_publishing_from_another_thread(run):
+    async def main():
+        async with served("a") as (server, client):
+            errors = []
+
+            def work():
+                try:
+                    server.publish("a", "wrong")
+                except RuntimeError as error:
+                    errors.append(error)
+                server.publish_threadsafe("a", "right")
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            assert await client.recv() == "right"
+            thread.join()
+            assert len(errors) == 1
+
+    run(main)
+
+
+def test_a_message_does_not_come_between_the_fragments_of_another(run):
+    async def handler(ws):
+        ws.subscribe("a")
+        go = asyncio.Event()
+
+        async def fragments():
+            yield "x"
+            ws.server.publish("a", "news")
+            go.set()
+            yield "y"
+
+        await ws.send(fragments())
+        await ws.recv()
+
+    async def main():
+        async with (
+            fastws.serve(handler, "127.0.0.1", 0) as server,
+            websockets.connect(f"ws://127.0.0.1:{port_of(server)}", compression=None) as client,
+        ):
+            assert [await client.recv(), await client.recv()] == ["xy", "news"]
+
+    run(main)
+
+
+# ---------------------------------------------------------------- slow subscribers
+
+
+async def fill(server, name):
+    """Publish until a deaf subscriber of `name` has a message waiting."""
+    (connection,) = server.presence(name)
+    while connection.buffered_amount == 0:
+        server.publish(name, "#" * 50_000)
+        await asyncio.sleep(0)
+    return connection
+
+
+async def read_all(loop, peer):
+    got = bytearray()
+    while not got.endswith(b"END"):
+        got += await loop.sock_recv(peer, 1 << 20)
+    return [payload.decode() for first, payload in frames(bytes(got)) if not payload.startswith(b"#")]
+
+
+@contextlib.asynccontextmanager
+async def slow(policy, **options):
+    """Give a server with a topic, and a subscriber that does not read and has something waiting."""
+    async with fastws.serve(
+        on_open=lambda ws: ws.subscribe("a") and None, host="127.0.0.1", port=0, ping_interval=None
+    ) as server:
+        topic = server.topic("a", policy=policy, **options)
+        async with deaf(server) as peer:
+            yield server, topic, await fill(server, "a"), peer
+
+
+def test_latest_puts_the_newest_of_a_key_in_the_place_of_the_older(run):
+    async def main():
+        async with slow("latest") as (server, topic, connection, peer):
+            for i, key in enumerate("xyxzxy"):
+                server.publish("a", f"{key}{i}", key=key)
+            assert counts(server.publish("a", "END"))[:2] == (1, 1)
+            assert topic.conflated == 3
+            assert await read_all(asyncio.get_running_loop(), peer) == ["x4", "y5", "z3", "END"]
+            await until(lambda: connection.buffered_amount == 0)
+
+    run(main)
+
+
+def test_latest_bounds_what_waits_by_the_number_of_keys(run):
+    async def main():
+        async with slow("latest") as (server, _, connection, peer):
+            before = connection.buffered_amount
+            for i in range(20_000):
+                server.publish("a", f"{i:08}", key=str(i % 10))
+            assert connection.buffered_amount == before + 10 * (2 + 8)
+            server.publish("a", "END")
+            expected = [f"{i:08}" for i in range(19_990, 20_000)]
+            assert await read_all(asyncio.get_running_loop(), peer) == [*expected, "END"]
+
+    run(main)
+
+
+def test_drop_keeps_the_oldest_and_drop_oldest_the_newest(run):
+    async def main():
+        for policy, expected in ("drop", ["0", "1", "2"]), ("drop-oldest", ["7", "8", "9"]):
+            async with slow(policy, max_frames=4) as (server, topic, _, peer):
+                # One entry is what filled the socket.
+                results = [server.publish("a", str(i)) for i in range(10)]
+                assert sum(r.dropped for r in results) == topic.dropped == 7
+                fastws.broadcast(server.connections, "END")
+                assert await read_all(asyncio.get_running_loop(), peer) == [*expected, "END"]
+
+    run(main)
+
+
+def test_close_ends_a_subscriber_over_the_limit_with_1013_and_a_record(run, caplog):
+    async def main():
+        async with slow("close", max_bytes=200_000) as (server, topic, connection, peer):
+            while not topic.closed:
+                result = server.publish("a", "x" * 10_000)
+                assert connection.buffered_amount < 250_000
+            assert counts(result) == (1, 0, 0, 0, 1)
+            assert counts(server.publish("a", "later")) == (0, 0, 0, 0, 0)
+            loop = asyncio.get_running_loop()
+            got = bytearray()
+            while not got.endswith(b"\x03\xf5too slow"):
+                got += await loop.sock_recv(peer, 1 << 20)
+            assert frames(bytes(got))[-1] == (CLOSE, b"\x03\xf5too slow")
+
+    run(main)
+    assert [r for r in caplog.records if "too slow for topic a" in r.getMessage()]
+
+
+def test_r5_r6_one_stuck_subscriber_costs_the_others_nothing(run):
+    async def main():
+        async with (
+            slow("drop", max_bytes=100_000) as (server, topic, connection, _),
+            raw(server) as (reader, _),
+        ):
+            await reader.readuntil(b"\r\n\r\n")
+            for i in range(2000):
+                server.publish("a", f"{i:0200}")
+                if i % 100 == 99:
+                    await asyncio.sleep(0)
+            for i in range(2000):
+                assert await read_frame(reader) == (TEXT, b"%0200d" % i)
+            assert connection.buffered_amount <= 100_000
+            assert topic.dropped > 1000
+
+    run(main)
+
+
+# ---------------------------------------------------------------- late subscribers
+
+
+def test_retained_messages_come_first_and_in_order(run):
+    async def main():
+        async with served() as (server,):
+            server.topic("prices", retain=2)
+            for i, key in enumerate("abcab"):
+                server.publish("prices", f"{key}{i}", key=key)
+            async with websockets.connect(
+                f"ws://127.0.0.1:{port_of(server)}/prices", compression=None
+            ) as client:
+                server.publish("prices", "new", key="z")
+                assert [await client.recv() for _ in range(3)] == ["a3", "b4", "new"]
+
+    run(main)
+
+
+def test_a_pattern_gives_its_options_to_topics_and_their_retained_messages_to_its_subscribers(run):
+    async def main():
+        async with served() as (server,):
+            server.topic("p.*", retain=1)
+            server.publish("p.a", "1")
+            server.publish("p.b", "2")
+            async with websockets.connect(
+                f"ws://127.0.0.1:{port_of(server)}/p.*", compression=None
+            ) as client:
+                assert {await client.recv(), await client.recv()} == {"1", "2"}
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("since", "replayed", "complete"),
+    [
+        (10, [], True),
+        (9, ["10"], True),
+        (7, ["8", "9", "10"], True),
+        (6, ["8", "9", "10"], False),
+        (11, [], False),
+    ],
+)
+def test_history_gives_what_was_missed_or_says_that_it_cannot(run, since, replayed, complete):
+    async def main():
+        async with served("") as (server, client):
+            topic = server.topic("a", history=3)
+            for i in range(1, 11):
+                assert server.publish("a", str(i)).sequence == i
+            assert topic.sequence == 10
+            (connection,) = server.connections
+            assert connection.subscribe("a", since=since) == (10, len(replayed), complete)
+            server.publish("a", "new")
+            assert [await client.recv() for _ in range(len(replayed) + 1)] == [*replayed, "new"]
+
+    run(main)
+
+
+def test_history_is_bounded_in_time(run):
+    async def main():
+        async with served("") as (server, _):
+            server.topic("a", history_seconds=0.05)
+            server.publish("a", "old")
+            await asyncio.sleep(0.1)  # what the test is about
+            server.publish("a", "new")
+            (connection,) = server.connections
+            assert connection.subscribe("a", since=0) == (2, 1, False)
+
+    run(main)
+
+
+# ---------------------------------------------------------------- presence, and the rest
+
+
+def test_presence_and_its_events(run):
+    events = []
+
+    async def main():
+        async with served("") as (server, client):
+            server.topic(
+                "room",
+                on_join=lambda ws, name: events.append(("join", name)),
+                on_leave=lambda ws, name: events.append(("leave", name)),
+            )
+            (connection,) = server.connections
+            connection.subscribe("room")
+            assert server.presence("room") == {connection}
+            await until(lambda: events == [("join", "room")])
+            await client.close()
+            await until(lambda: events == [("join", "room"), ("leave", "room")])
+            assert server.presence("room") == set()
+
+    run(main)
+
+
+def test_coroutine_handlers_subscribe_too(run):
+    async def handler(ws):
+        ws.subscribe("a")
+        async for message in ws:
+            ws.server.publish("a", message)
+
+    async def main():
+        async with (
+            fastws.serve(handler, "127.0.0.1", 0) as server,
+            websockets.connect(f"ws://127.0.0.1:{port_of(server)}") as client,
+        ):
+            await client.send("x")
+            assert await client.recv() == "x"
+
+    run(main)
+
+
+def test_topics_without_subscribers_are_forgotten_and_declared_ones_are_not(run):
+    async def main():
+        async with served("a,p.*") as (server, client):
+            server.topic("kept")
+            server.publish("p.x", "1")
+            server.publish("b", "2")
+            assert server._topics.find("b") is None
+            assert server._topics.find("p.x") is not None
+            await client.close()
+            await until(lambda: not server.connections)
+            assert [server._topics.find(name) for name in ("a", "p.*", "p.x")] == [None] * 3
+            assert server._topics.find("kept") is not None
+
+    run(main)
+
+
+def test_a_loop_that_closes_under_subscribers_leaves_nothing_behind(run):
+    gone = []
+
+    async def main():
+        server = await fastws.serve(Subscriber, "127.0.0.1", 0)
+        async with raw(server) as (reader, _):
+            await reader.readuntil(b"\r\n\r\n")
+            (connection,) = server.connections
+            connection.subscribe("a")
+            connection.subscribe("b.*")
+            gone.append(weakref.ref(connection))
+            server.publish("a", "x")
+        server._reactor.close()
+        server.close()
+
+    run(main)
+    gc.collect()
+    assert gone[0]() is None
+
+
+def test_what_cannot_be_is_refused(run):
+    async def main():
+        async with served("") as (server, _):
+            (connection,) = server.connections
+            with pytest.raises(ValueError, match="pattern"):
+                server.publish("a.*", "x")
+            with pytest.raises(ValueError, match="pattern"):
+                connection.subscribe("a.*", since=1)
+            with pytest.raises(ValueError, match="policy is 'no'"):
+                server.topic("a", policy="no")
+            with pytest.raises(ValueError, match="max_bytes"):
+                server.topic("a", max_bytes=None)
+            for wrong in (
+                lambda: connection.subscribe(1),
+                lambda: server.publish("a", 1),
+                lambda: server.publish("a", "x", key=1),
+            ):
+                with pytest.raises(TypeError):
+                    wrong()
+            connection.abort()
+            with pytest.raises(fastws.ConnectionClosed):
+                connection.subscribe("a")
+
+    run(main)
