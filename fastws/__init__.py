@@ -12,6 +12,7 @@ A WebSocket server for Python that runs at the speed of the kernel underneath it
 
 from fastws._connection import Connection, broadcast
 from fastws._kernels import kernels
+from fastws._topics import PublishResult, Subscribed, Topic
 from fastws.authentication import basic_auth
 from fastws.client import connect, unix_connect
 from fastws.codes import Close, CloseCode, Opcode, State
@@ -98,6 +99,7 @@ __all__ = [
     "PayloadTooBig",
     "ProtocolError",
     "ProxyError",
+    "PublishResult",
     "Request",
     "RequestLineTooLong",
     "Response",
@@ -106,8 +108,10 @@ __all__ = [
     "ServerConnection",
     "State",
     "Subprotocol",
+    "Subscribed",
     "TooManyFragments",
     "TooManyHeaders",
+    "Topic",
     "WebSocketException",
     "__version__",
     "basic_auth",

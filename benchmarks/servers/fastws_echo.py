@@ -4,8 +4,8 @@ An echo server on fastws, for bench.py.
     fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--coroutines]
 
 Binary messages come as bytes. Text comes as str (the default), or with `--mode bytes` as validated bytes, and
-goes back as text either way. With --broadcast each message goes to every connection. With --coroutines the
-handlers are coroutines instead of callbacks.
+goes back as text either way. With --broadcast each message goes to every connection, by a topic. With
+--coroutines the handlers are coroutines instead of callbacks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ class EchoTextAsBytes(fastws.Handler):
 
 
 class Broadcast(fastws.Handler):
+    def on_open(self, ws):
+        ws.subscribe("all")
+
     def on_message(self, ws, message):
-        fastws.broadcast(ws.server.connections, message)
+        ws.server.publish("all", message)
 
 
 async def echo(ws):
@@ -43,8 +46,9 @@ async def echo_text_as_bytes(ws):
 
 
 async def broadcast(ws):
+    ws.subscribe("all")
     async for message in ws:
-        fastws.broadcast(ws.server.connections, message)
+        ws.server.publish("all", message)
 
 
 async def main(options: argparse.Namespace) -> None:

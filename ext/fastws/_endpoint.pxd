@@ -156,6 +156,7 @@ cdef class Endpoint(Protocol):
     # Output.
     cdef int queue(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
                    PyObject *owner, bint copy) except -1
+    cdef int queue_shared(self, bytes run, const uint8_t *data, size_t size) except -1
     cdef int queue_bytes(self, bytes data) except -1
     cdef int drop_overfull(self) except -1
     # Life.

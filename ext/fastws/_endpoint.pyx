@@ -22,7 +22,7 @@ from libc.string cimport memcpy
 
 from fastws._frames cimport WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG
 from fastws._inbox cimport inbox_free
-from fastws._outbox cimport outbox_append, outbox_free, outbox_new, outbox_overtake, outbox_pong
+from fastws._outbox cimport outbox_append, outbox_free, outbox_new, outbox_overtake, outbox_pong, outbox_share
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -280,6 +280,14 @@ cdef class Endpoint(Protocol):
             elif not self.dirty:
                 self.carrier.schedule(self)
         return 0
+
+    cdef int queue_shared(self, bytes run, const uint8_t *data, size_t size) except -1:
+        if self.outbox == NULL:
+            self.outbox = outbox_new()
+        outbox_share(self.outbox, run, data, size)
+        if self.outbox.size >= FLUSH_AT:
+            return self.carrier.flush(self)
+        return 0 if self.dirty else self.carrier.schedule(self)
 
     cdef int queue_bytes(self, bytes data) except -1:
         return self.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data),

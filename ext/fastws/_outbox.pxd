@@ -19,6 +19,9 @@ cdef struct Entry:
     size_t size
     uint8_t[WS_HEADER_MAX] header  # sent before `data`
     uint8_t header_size
+    # `owner` is a run of frames that were published, `data` .. `data + size` some of them. It may
+    # have more behind them, for others.
+    uint8_t shared
     # Of a frame that was published, so that a newer one may take its place: which topic it
     # came by (borrowed, compared only), and its key (a reference of ours; NULL: none).
     void *topic
@@ -60,6 +63,9 @@ cdef int outbox_place_pong(Outbox *box) except -1
 
 # Queue a whole frame that was published; it stays in `frame`.
 cdef int outbox_publish(Outbox *box, bytes frame, void *topic, str key) except -1
+# Queue a whole frame that lies in `run`, at `data`: without a copy, when it follows what was taken
+# from there before, or nothing else waits.
+cdef int outbox_share(Outbox *box, bytes run, const uint8_t *data, size_t size) except -1
 # Put `frame` in the place of the waiting one with the same topic and key, if there is one that
 # has not begun to leave. Returns whether there was.
 cdef bint outbox_conflate(Outbox *box, bytes frame, void *topic, str key) noexcept

@@ -20,6 +20,7 @@ cdef enum:
     # A payload up to this size is copied: that costs less than an entry and an iovec.
     COPY_LIMIT = 2048
     SMALL_CHUNK = 480          # with its head one block of pymalloc's largest class
+    MEDIUM_CHUNK = 2048
     LARGE_CHUNK = 16 * 1024
     FIRST_ENTRIES = 4
     SPARE_OUTBOXES = 256
@@ -124,6 +125,7 @@ cdef Entry *entry_new(Outbox *box) except NULL:
     entry.owner = NULL
     entry.chunk = NULL
     entry.header_size = 0
+    entry.shared = 0
     entry.topic = NULL
     entry.key = NULL
     return entry
@@ -139,8 +141,12 @@ cdef int outbox_append(Outbox *box, const uint8_t *header, unsigned header_size,
         # box.end > box.first: the last entry is ours to extend while it waits.
         entry = &box.entries[box.end - 1] if box.end > box.first else NULL
         if entry == NULL or entry.chunk == NULL or entry.chunk.room - entry.chunk.used < total:
-            # The next chunk is larger: a peer that gets many frames gets few chunks.
-            chunk = chunk_new(LARGE_CHUNK if roomy or total > SMALL_CHUNK or entry != NULL else SMALL_CHUNK)
+            # Each chunk is larger than the one before: a peer that gets many frames gets few
+            # chunks, and a thousand that get ten each do not get a thousand large ones.
+            chunk = chunk_new(LARGE_CHUNK if roomy or total > MEDIUM_CHUNK
+                              else SMALL_CHUNK if total <= SMALL_CHUNK and (entry == NULL or entry.chunk == NULL)
+                              else MEDIUM_CHUNK if entry == NULL or entry.chunk == NULL or entry.chunk.room == SMALL_CHUNK
+                              else LARGE_CHUNK)
             try:
                 entry = entry_new(box)
             except MemoryError:
@@ -191,6 +197,7 @@ cdef int outbox_overtake(Outbox *box, const uint8_t *frame, unsigned size) excep
     entry.data = chunk_data(chunk)
     entry.size = size
     entry.header_size = 0
+    entry.shared = 0
     entry.topic = NULL
     entry.key = NULL
     box.size += size
@@ -218,6 +225,25 @@ cdef int outbox_publish(Outbox *box, bytes frame, void *topic, str key) except -
     if key is not None:
         entry.key = <PyObject *>key
         Py_XINCREF(entry.key)
+    return 0
+
+
+cdef int outbox_share(Outbox *box, bytes run, const uint8_t *data, size_t size) except -1:
+    cdef Entry *entry
+    if box.end > box.first:
+        entry = &box.entries[box.end - 1]
+        if not entry.shared or entry.owner != <PyObject *>run or entry.data + entry.size != data:
+            return outbox_append(box, NULL, 0, data, size, <PyObject *>run, True, False)
+        entry.size += size
+    else:
+        entry = entry_new(box)
+        entry.owner = <PyObject *>run
+        Py_XINCREF(entry.owner)
+        entry.data = data
+        entry.size = size
+        entry.shared = 1
+        box.end += 1
+    box.size += size
     return 0
 
 
@@ -303,13 +329,16 @@ cdef void outbox_settle(Outbox *box) noexcept:
     cdef Chunk *chunk
     for i in range(box.first, box.end):
         entry = &box.entries[i]
-        if entry.chunk == NULL or entry.chunk.room != LARGE_CHUNK or entry.chunk.used > LARGE_CHUNK // 2:
+        if not entry.shared and (entry.chunk == NULL or entry.chunk.room != LARGE_CHUNK
+                                 or entry.chunk.used > LARGE_CHUNK // 2):
             continue
-        chunk = <Chunk *>PyMem_Malloc(sizeof(Chunk) + entry.chunk.used)
+        chunk = <Chunk *>PyMem_Malloc(sizeof(Chunk) + entry.size)
         if chunk == NULL:
             return
-        chunk.room = chunk.used = entry.chunk.used
-        memcpy(chunk_data(chunk), entry.data, entry.chunk.used)
-        chunk_free(entry.chunk)
+        chunk.room = chunk.used = <uint32_t>entry.size
+        memcpy(chunk_data(chunk), entry.data, entry.size)
+        entry_free(entry)
+        entry.owner = NULL
+        entry.shared = 0
         entry.chunk = chunk
         entry.data = chunk_data(chunk)

@@ -37,7 +37,7 @@ cdef class Topic:
     cdef uint32_t max_frames
 
     # --- for late ones
-    cdef readonly uint64_t sequence # of the last message; 0: none yet
+    cdef readonly uint64_t sequence  # of the last message; 0: none yet
     cdef dict retained              # the last frame by key; None: not kept
     cdef uint32_t max_retained
     cdef object history             # deque of (sequence, time, frame), oldest first; None: not kept
@@ -50,7 +50,9 @@ cdef class Topic:
 
     cdef int add(self, Endpoint endpoint) except -1
     cdef int remove(self, uint32_t place) except -1
-    cdef int deliver(self, Endpoint endpoint, bytes frame, str key, PublishResult result) except -1
+    # `place`: of the frame in the run that is shared; NULL: it is not in there.
+    cdef int deliver(self, Endpoint endpoint, bytes frame, const uint8_t *place, str key,
+                     PublishResult result) except -1
     cdef int keep(self, bytes frame, str key) except -1
 
 
@@ -66,7 +68,12 @@ cdef class Topics:
     cdef dict rules                 # options of declared names, in order
     cdef uint32_t publication       # the number of the one under way
     cdef object logger
+    # Frames that were published just now, side by side: a bytes object of RUN bytes, of which so
+    # many are in use. Subscribers that read are sent them from there.
+    cdef bytes run
+    cdef uint32_t run_used
 
+    cdef const uint8_t *share(self, bytes frame) except? NULL
     cdef Topic topic(self, str name)
     cdef int prune(self, Topic topic) except -1
     cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key)

@@ -16,19 +16,26 @@ import time
 
 from fastws.log import report
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
 from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
 from fastws._frames cimport WS_FIN, WS_HEADER_MAX, ws_header_encode
 from fastws._messages cimport Payload, encode_message
 from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_publish
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *) noexcept
+
 cdef enum:
     TRY_AGAIN_LATER = 1013
+    # Frames side by side that subscribers share, in bytes; and the longest among them.
+    RUN = 16 * 1024
+    LONGEST_SHARED = 2048
 
 
 POLICIES = {"close": POLICY_CLOSE, "drop": POLICY_DROP, "drop-oldest": POLICY_DROP_OLDEST, "latest": POLICY_LATEST}
@@ -163,7 +170,8 @@ cdef class Topic:
         Py_DECREF(self)
         return 0
 
-    cdef int deliver(self, Endpoint endpoint, bytes frame, str key, PublishResult result) except -1:
+    cdef int deliver(self, Endpoint endpoint, bytes frame, const uint8_t *place, str key,
+                     PublishResult result) except -1:
         cdef Outbox *box = endpoint.outbox
         if endpoint.phase != RUNNING or endpoint.close_queued:
             return 0
@@ -174,8 +182,11 @@ cdef class Topic:
             result.queued += 1
             return 0
         if not endpoint.blocked or box == NULL:
-            endpoint.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(frame), <size_t>PyBytes_GET_SIZE(frame),
-                           <PyObject *>frame, True)
+            if place != NULL:
+                endpoint.queue_shared(self.topics.run, place, <size_t>PyBytes_GET_SIZE(frame))
+            else:
+                endpoint.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(frame),
+                               <size_t>PyBytes_GET_SIZE(frame), <PyObject *>frame, True)
             result.queued += 1
             return 0
         if self.policy == POLICY_LATEST and key is not None and outbox_conflate(box, frame, <void *>self, key):
@@ -224,7 +235,7 @@ cdef class Topic:
             frames = [frame for sequence, _, frame in history if sequence > since]
             complete = since <= self.sequence and len(frames) == self.sequence - since
         for frame in frames:
-            self.deliver(endpoint, frame, None, result)
+            self.deliver(endpoint, frame, NULL, None, result)
         return result.queued, complete
 
 
@@ -287,6 +298,23 @@ cdef class Topics:
             del self.known[topic.name]
         return 0
 
+    cdef const uint8_t *share(self, bytes frame) except? NULL:
+        """Copy a small frame behind those that were published before. Returns: where it is, or NULL."""
+        cdef uint32_t size = <uint32_t>min(PyBytes_GET_SIZE(frame), RUN)
+        cdef uint8_t *place
+        if size > LONGEST_SHARED:
+            return NULL
+        if self.run is not None and Py_REFCNT(<PyObject *>self.run) == 1:
+            # All that was in it has left.
+            self.run_used = 0
+        elif self.run is None or self.run_used + size > RUN:
+            self.run = PyBytes_FromStringAndSize(NULL, RUN)
+            self.run_used = 0
+        place = <uint8_t *>PyBytes_AS_STRING(self.run) + self.run_used
+        memcpy(place, PyBytes_AS_STRING(frame), size)
+        self.run_used += size
+        return place
+
     cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key):
         cdef Payload payload
         cdef uint8_t[WS_HEADER_MAX] header
@@ -295,6 +323,7 @@ cdef class Topics:
         cdef Topic topic, pattern
         cdef Endpoint endpoint
         cdef uint32_t i
+        cdef const uint8_t *place
         cdef PublishResult result = PublishResult()
         cdef object owner = encode_message(message, text, &payload)
         header_size = ws_header_encode(header, WS_FIN | payload.opcode, payload.size)
@@ -307,18 +336,19 @@ cdef class Topics:
         result.sequence = topic.sequence
         topic.keep(frame, key)
         self.publication += 1
+        place = self.share(frame)
         for i in range(topic.count):
             endpoint = <Endpoint>topic.members[i].endpoint
             endpoint.publication = self.publication
             if endpoint is not exclude:
-                topic.deliver(endpoint, frame, key, result)
+                topic.deliver(endpoint, frame, place, key, result)
         for pattern in topic.patterns:
             for i in range(pattern.count):
                 endpoint = <Endpoint>pattern.members[i].endpoint
                 if endpoint.publication != self.publication:
                     endpoint.publication = self.publication
                     if endpoint is not exclude:
-                        topic.deliver(endpoint, frame, key, result)
+                        topic.deliver(endpoint, frame, place, key, result)
         topic.queued += result.queued
         topic.dropped += result.dropped
         topic.conflated += result.conflated
