@@ -1,5 +1,6 @@
 import logging
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -7,10 +8,17 @@ from fastws._connection import Connection
 
 POLICIES: dict[str, int]
 
-class Subscribed(NamedTuple):
-    sequence: int
-    replayed: int
-    complete: bool
+@disjoint_base
+class Subscribed:
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def replayed(self) -> int: ...
+    @property
+    def complete(self) -> bool: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
 
 @disjoint_base
 class PublishResult:

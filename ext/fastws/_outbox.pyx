@@ -131,6 +131,14 @@ cdef Entry *entry_new(Outbox *box) except NULL:
     return entry
 
 
+cdef inline size_t next_chunk(Entry *last, size_t total, bint roomy) noexcept:
+    if roomy or total > MEDIUM_CHUNK:
+        return LARGE_CHUNK
+    if last == NULL or last.chunk == NULL:
+        return SMALL_CHUNK if total <= SMALL_CHUNK else MEDIUM_CHUNK
+    return MEDIUM_CHUNK if last.chunk.room == SMALL_CHUNK else LARGE_CHUNK
+
+
 cdef int outbox_append(Outbox *box, const uint8_t *header, unsigned header_size, const uint8_t *data,
                        size_t size, PyObject *owner, bint copy, bint roomy) except -1:
     cdef Entry *entry
@@ -143,10 +151,7 @@ cdef int outbox_append(Outbox *box, const uint8_t *header, unsigned header_size,
         if entry == NULL or entry.chunk == NULL or entry.chunk.room - entry.chunk.used < total:
             # Each chunk is larger than the one before: a peer that gets many frames gets few
             # chunks, and a thousand that get ten each do not get a thousand large ones.
-            chunk = chunk_new(LARGE_CHUNK if roomy or total > MEDIUM_CHUNK
-                              else SMALL_CHUNK if total <= SMALL_CHUNK and (entry == NULL or entry.chunk == NULL)
-                              else MEDIUM_CHUNK if entry == NULL or entry.chunk == NULL or entry.chunk.room == SMALL_CHUNK
-                              else LARGE_CHUNK)
+            chunk = chunk_new(next_chunk(entry, total, roomy))
             try:
                 entry = entry_new(box)
             except MemoryError:

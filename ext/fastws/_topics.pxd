@@ -62,6 +62,12 @@ cdef class PublishResult:
     cdef list slow                  # connections to be closed
 
 
+cdef class Subscribed:
+    cdef readonly uint64_t sequence
+    cdef readonly uint32_t replayed
+    cdef readonly bint complete
+
+
 cdef class Topics:
     cdef dict known                 # by name
     cdef dict patterns              # those that are patterns, by name

@@ -40,15 +40,35 @@ cdef enum:
 
 POLICIES = {"close": POLICY_CLOSE, "drop": POLICY_DROP, "drop-oldest": POLICY_DROP_OLDEST, "latest": POLICY_LATEST}
 
-Subscribed = collections.namedtuple("Subscribed", ("sequence", "replayed", "complete"))
-Subscribed.__doc__ = """
-What `subscribe` returns.
+cdef class Subscribed:
+    """
+    What `subscribe` returns; also to be unpacked, in this order.
 
-Attributes:
-    sequence: the number of the topic's last message, 0 before the first.
-    replayed: how many retained or missed messages were queued.
-    complete: whether these are all that came after `since`; True without `since`.
-"""
+    Attributes:
+        sequence: the number of the topic's last message, 0 before the first.
+        replayed: how many retained or missed messages were queued.
+        complete: whether these are all that came after `since`; True without `since`.
+    """
+
+    def __iter__(self):
+        return iter((self.sequence, self.replayed, bool(self.complete)))
+
+    def __eq__(self, other):
+        return tuple(self) == tuple(other) if isinstance(other, (tuple, Subscribed)) else NotImplemented
+
+    def __hash__(self):
+        return hash(tuple(self))
+
+    def __repr__(self):
+        return f"Subscribed(sequence={self.sequence}, replayed={self.replayed}, complete={bool(self.complete)})"
+
+
+cdef Subscribed subscribed(Topic topic, uint32_t replayed, bint complete):
+    cdef Subscribed self = Subscribed.__new__(Subscribed)
+    self.sequence = topic.sequence
+    self.replayed = replayed
+    self.complete = complete
+    return self
 
 
 cdef class PublishResult:
@@ -372,7 +392,7 @@ cdef class Topics:
         if own != NULL:
             for i in range(own.count):
                 if own.items[i].topic == <PyObject *>topic:
-                    return Subscribed(topic.sequence, 0, True)
+                    return subscribed(topic, 0, True)
         topic.add(endpoint)
         if topic.is_pattern:
             replayed = 0
@@ -384,7 +404,7 @@ cdef class Topics:
             replayed, complete = topic.replay(endpoint, since)
         if topic.on_join is not None:
             endpoint.carrier.loop.call_soon(topic.on_join, endpoint, name)
-        return Subscribed(topic.sequence, replayed, complete)
+        return subscribed(topic, replayed, complete)
 
     cdef bint unsubscribe(self, Endpoint endpoint, str name) except -1:
         cdef Topic topic = self.known.get(name)
