@@ -215,3 +215,21 @@ def test_the_ticker_serves_its_page_and_its_prices_on_one_port():
     # What the script looks up is in the page.
     for name in re.findall(r'getElementById\("(\w+)"\)', text):
         assert f'id="{name}"' in text
+
+
+def test_the_examples_of_topics_publish_and_relay():
+    async def first_of(port, message=None):
+        async with websockets.connect(f"ws://127.0.0.1:{port}") as client:
+            if message is not None:
+                await client.send(message)
+            return await client.recv()
+
+    with running("examples/topics/task.py", "0") as (task, port):
+        assert re.fullmatch(r"btc \d+\.\d\d", bounded(first_of(port, "prices.btc")))
+        assert stops_with_0(task)
+    with running("examples/topics/thread.py", "0") as (thread, port):
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", bounded(first_of(port)))
+        with running("examples/topics/relay.py", f"ws://127.0.0.1:{port}", "0") as (relay, relayed):
+            assert re.fullmatch(r"\d\d:\d\d:\d\d", bounded(first_of(relayed)))
+            assert stops_with_0(relay)
+        assert stops_with_0(thread)
