@@ -56,6 +56,7 @@ from fastws.http11 import Request, Response
 from fastws.routing import route
 from fastws.running import run
 from fastws.server import Server, serve, unix_serve
+from fastws.ticker import TickerHandler
 from fastws.typing import Data, Origin, Subprotocol
 from fastws.version import __version__
 
@@ -109,6 +110,7 @@ __all__ = [
     "State",
     "Subprotocol",
     "Subscribed",
+    "TickerHandler",
     "TooManyFragments",
     "TooManyHeaders",
     "Topic",

@@ -1,0 +1,159 @@
+"""A protocol for clients of topics: commands and answers in JSON, so that a browser needs no server code.
+
+In: text messages, an object each: `{"op": "subscribe", "topic": "prices.btc"}`. Out: an answer to each,
+and what is published. docs/ticker.md is the whole of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import TYPE_CHECKING, Any
+
+from fastws.handler import Handler
+
+if TYPE_CHECKING:
+    from fastws._connection import Connection
+    from fastws._topics import PublishResult
+    from fastws.server import Server
+
+
+MAX_COMMAND = 4096  # characters
+
+
+class Refused(Exception):
+    """A command that is not carried out; the text is for the client."""
+
+
+class TickerHandler(Handler):
+    """
+    Lets clients subscribe to topics with commands in JSON. Subclass it to decide who may.
+
+    Attributes, for subclasses to set:
+        max_topics: subscriptions of one connection, default 100.
+        max_name: characters of a topic's name, default 128.
+        patterns: whether clients may subscribe to patterns, default True.
+    """
+
+    max_topics = 100
+    max_name = 128
+    patterns = True
+
+    def authorise(self, ws: Connection, topic: str) -> Any:
+        """
+        Tell whether a client may subscribe to `topic`, a name or a pattern. May be `async def`.
+
+        Returns: True, or what is false to refuse.
+        """
+        return True
+
+    def on_message(self, ws: Connection, message: Any) -> Any:
+        command: Any = None
+        try:
+            command = parse(message)
+            operation = command.get("op")
+            if operation == "subscribe":
+                topic = self._name(command)
+                since = command.get("since")
+                if since is not None and (type(since) is not int or since < 0):
+                    raise Refused(f"since is {since!r:.50}, expected a sequence number")
+                if topic not in ws.topics and len(ws.topics) >= self.max_topics:
+                    raise Refused(f"at most {self.max_topics} topics for a connection")
+                allowed = self.authorise(ws, topic)
+                if inspect.isawaitable(allowed):
+                    return self._subscribe_later(ws, command, topic, since, allowed)
+                self._subscribe(ws, command, topic, since, allowed)
+            elif operation == "unsubscribe":
+                topic = self._name(command)
+                was = ws.unsubscribe(topic)
+                answer(ws, command, {"op": "unsubscribed", "topic": topic, "was_subscribed": was})
+            elif operation == "ping":
+                answer(ws, command, {"op": "pong"})
+            else:
+                raise Refused(f"op is {operation!r:.50}, expected subscribe, unsubscribe or ping")
+        except Refused as error:
+            answer(ws, command, {"op": "error", "error": str(error)})
+        return None
+
+    def _name(self, command: dict[str, Any]) -> str:
+        topic = command.get("topic")
+        if not isinstance(topic, str) or not topic or not topic.isprintable():
+            raise Refused(f"topic is {topic!r:.50}, expected a name of printable characters")
+        if len(topic) > self.max_name:
+            raise Refused(f"topic has {len(topic)} characters, limit is {self.max_name}")
+        if "*" in topic and not self.patterns:
+            raise Refused("patterns are not allowed")
+        return topic
+
+    def _subscribe(
+        self, ws: Connection, command: dict[str, Any], topic: str, since: int | None, allowed: Any
+    ) -> None:
+        if not allowed:
+            raise Refused(f"not allowed: {topic}")
+        try:
+            sequence, replayed, complete = ws.subscribe(topic, since=since)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        answer(
+            ws,
+            command,
+            {
+                "op": "subscribed",
+                "topic": topic,
+                "sequence": sequence,
+                "replayed": replayed,
+                "complete": complete,
+            },
+        )
+
+    async def _subscribe_later(
+        self, ws: Connection, command: dict[str, Any], topic: str, since: int | None, pending: Any
+    ) -> None:
+        try:
+            self._subscribe(ws, command, topic, since, await pending)
+        except Refused as error:
+            answer(ws, command, {"op": "error", "error": str(error)})
+
+    @staticmethod
+    def publish(server: Server, topic: str, data: Any, *, key: str | None = None) -> PublishResult:
+        """
+        Publish `data` the way clients of this protocol expect it, with the topic and its number.
+
+        Args:
+            data: what json.dumps takes.
+            key: see `Server.publish`.
+
+        Returns, raises: as `Server.publish`; TypeError and ValueError of json.dumps.
+        """
+        found = server._topics.find(topic)
+        message = {"topic": topic, "sequence": (0 if found is None else found.sequence) + 1, "data": data}
+        return server.publish(
+            topic, json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False), key=key
+        )
+
+
+def parse(message: Any) -> dict[str, Any]:
+    if not isinstance(message, str):
+        raise Refused("a command is text")
+    if len(message) > MAX_COMMAND:
+        raise Refused(f"command has {len(message)} characters, limit is {MAX_COMMAND}")
+    try:
+        command = json.loads(message)
+    except (ValueError, RecursionError):
+        raise Refused("a command is a JSON object, this is no JSON") from None
+    if not isinstance(command, dict):
+        raise Refused("a command is a JSON object")
+    return command
+
+
+def answer(ws: Connection, command: Any, message: dict[str, Any]) -> None:
+    """Send an answer, with the command's id when it has a short one."""
+    if isinstance(command, dict):
+        identity = command.get("id")
+        if (
+            isinstance(identity, (str, int, float))
+            and len(str(identity)) <= 64
+            and str(identity).isprintable()
+        ):
+            message["id"] = identity
+    ws.send(json.dumps(message, separators=(",", ":"), ensure_ascii=False))
