@@ -61,7 +61,8 @@ from fastws.typing import Data, Origin, Subprotocol
 from fastws.version import __version__
 
 # One class for both sides; the names that other programs annotate with.
-ServerConnection = ClientConnection = Connection
+ServerConnection = Connection
+ClientConnection = Connection
 
 __all__ = [
     "ClientConnection",

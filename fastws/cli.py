@@ -110,7 +110,8 @@ def serve(target: str, log_level: str, max_size: int, **options: Any) -> None:
     """
     Serve MODULE:HANDLER until SIGINT (Ctrl-C) or SIGTERM.
 
-    HANDLER is a class with on_message, an object with it, or a factory that returns one;
+    HANDLER is a coroutine function that takes a connection, a class with on_message, an
+    object with it, or a factory that returns one;
     MODULE is looked for in the current directory, too. For example:
 
         python -m fastws serve examples.echo:Echo --port 9000
@@ -118,6 +119,11 @@ def serve(target: str, log_level: str, max_size: int, **options: Any) -> None:
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options["unix"] is None:
         del options["unix"]
+    else:
+        source = click.get_current_context().get_parameter_source
+        given = [n for n in ("host", "port") if source(n) is click.core.ParameterSource.COMMANDLINE]
+        if given:
+            raise click.UsageError(f"--unix and --{given[0]}: give one or the other")
     handler = load(target)
 
     def ready(server: Server) -> None:

@@ -123,6 +123,8 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
             raise TypeError(f"{handler!r} has none of {', '.join(EVENTS)}")
         cls: Callable[[], object] = handler
         callbacks = functions_of(handler)
+        if issubclass(handler, Handler) and not any(getattr(callbacks, name) for name in EVENTS):
+            raise TypeError(f"{handler!r} overrides none of {', '.join(EVENTS)}")
         return lambda _connection: (cls(), callbacks)
     if is_handler(handler):
         callbacks = shared_functions(handler)
@@ -130,6 +132,12 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
     if callable(handler):
         if is_factory(handler):
             return from_factory(handler)
+        try:
+            inspect.signature(handler).bind(None)
+        except TypeError as error:
+            raise TypeError(f"{handler!r} cannot be called with a connection alone: {error}") from None
+        except ValueError:
+            pass  # a function in C that does not tell
         main = Callbacks({"main": handler}, False)
         return lambda _connection: (None, main)
     raise TypeError(

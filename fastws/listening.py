@@ -33,9 +33,13 @@ async def listen(
     hosts = [host] if host is None or isinstance(host, str) else list(host)
     found: dict[tuple[Any, ...], None] = {}
     for name in hosts:
-        for family, kind, proto, _, address in await loop.getaddrinfo(
-            name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
+        try:
+            addresses = await loop.getaddrinfo(
+                name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except socket.gaierror as error:
+            raise socket.gaierror(error.errno, f"cannot listen on {name!r}: {error.strerror}") from None
+        for family, kind, proto, _, address in addresses:
             found[(family, kind, proto, address)] = None
     sockets: list[socket.socket] = []
     try:

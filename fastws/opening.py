@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from fastws.handshake import Rejected
+from fastws.http11 import Response
 
 if TYPE_CHECKING:
     from fastws._connection import Connection
     from fastws.handshake import ServerHandshake
-    from fastws.http11 import Response
 
 Hook = Callable[..., Any]
 Negotiator = Callable[["Connection", "ServerHandshake"], "Response | Coroutine[Any, Any, Response]"]
@@ -67,8 +67,10 @@ def negotiator(process_request: Hook | None, process_response: Hook | None) -> N
 
 def answer(connection: Connection, handshake: ServerHandshake, result: Response | None) -> Response:
     """Return the hook's response, or our own judgement of the request."""
-    if result is not None:
+    if isinstance(result, Response):
         return result
+    if result is not None:
+        raise TypeError(f"process_request returned {result!r:.100}, expected a Response or None")
     try:
         return handshake.accept(connection)
     except Rejected as error:

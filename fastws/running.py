@@ -41,9 +41,18 @@ def run(
             producer starts and stops.
         ready: called with the server when it accepts connections.
 
-    Raises: OSError when an address cannot be used.
+    Raises: OSError when an address cannot be used; RuntimeError inside a running event loop.
     """
     import uvloop
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError(
+            "run() starts an event loop, and one is running: use `async with fastws.serve(...)` here"
+        )
 
     if options.get("unix") is not None or options.get("sock") is not None:
         host = port = None
@@ -120,5 +129,6 @@ def describe(server: Server) -> str:
     settings = server._settings
     return (
         f"fastws listens on {', '.join(places)} (kernels {kernels()}, loop {loop}, "
-        f"at most {settings.max_connections} connections, messages up to {settings.max_size} bytes)"
+        f"at most {settings.max_connections} connections, messages "
+        f"{'of any size' if settings.max_size is None else f'up to {settings.max_size} bytes'})"
     )

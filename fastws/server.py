@@ -339,12 +339,13 @@ class serve:
     Serve WebSocket connections: `async with serve(...) as server`, or `server = await serve(...)`.
 
     Args:
-        handler: a class (an instance per connection), an object with callbacks (shared), or a
-            factory; see `Handler`. Or give functions: on_open, on_message, on_close, on_ping,
+        handler: a coroutine function, called with each connection (`async def handler(ws)`); a class
+            with callbacks (an instance per connection), an object with them (shared), or a
+            factory of such; see `Handler`. Or give functions: on_open, on_message, on_close, on_ping,
             on_pong, on_drain, on_error, each called with the connection first.
         host: a name or address, or several; None is every interface. Names may stand for several
             addresses, IPv4 and IPv6: the server listens on all.
-        port: a TCP port; 0 picks a free one, see `Server.sockets`.
+        port: a TCP port; 0, and None, picks a free one, see `Server.sockets`.
         unix: listen on this path instead.
         sock: listen on this socket, or these, instead; bound, and left open at the end.
         origins: the Origin values that are allowed: strings, compiled patterns that match the
@@ -443,6 +444,20 @@ class serve:
         queue_limits(max_queue)
         number("max_connections", max_connections, 1)
         number("max_opening", max_opening, 1)
+        if port is not None and (
+            isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535
+        ):
+            raise ValueError(f"port is {port!r}, allowed are 0 to 65535")
+        names = [host] if host is None or isinstance(host, str) else host
+        if not isinstance(names, Sequence) or not all(
+            name is None or isinstance(name, str) for name in names
+        ):
+            raise TypeError(f"host is {host!r}, expected a name or address, or a sequence of them")
+        if isinstance(backlog, bool) or not isinstance(backlog, int):
+            raise TypeError(f"backlog is {backlog!r}, expected an int")
+        for name, hook in (("process_request", process_request), ("process_response", process_response)):
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{name} is {hook!r}, expected a function")
         if sum((unix is not None, sock is not None, host is not None or port is not None)) > 1:
             raise ValueError("give one of host and port, unix, and sock")
         self._policy = Policy(

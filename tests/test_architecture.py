@@ -113,7 +113,7 @@ def test_what_reads_imports_sees_them():
     assert "fastws._frames.WS_PING" in imports_of(ROOT / "ext/fastws/_protocol.pyx")
     assert {"socket", "fastws._slots.Slots"} <= imports_of(ROOT / "ext/fastws/_reactor.pyx")
     assert {"asyncio", "fastws._reactor"} <= imports_of(ROOT / "fastws/server.py")
-    assert "fastws.http11" not in imports_of(ROOT / "fastws/opening.py")
+    assert "fastws._connection" not in imports_of(ROOT / "fastws/opening.py")
     assert {"fastws._protocol", "fastws.handshake"} & set().union(*graph().values())
     assert circle_in({"a": {"b"}, "b": {"a"}, "c": set()}).keys() == {"a", "b"}
 

@@ -27,7 +27,7 @@ from fastws._awaitables cimport (
     CLOSED, DRAINED, READY, TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR,
     Fragment, failing, is_awaitable_of_ours, pinged, receiving, waiting, wake_receiver,
 )
-from fastws._endpoint cimport LINGERING, OPENING, RUNNING, Endpoint, Extras
+from fastws._endpoint cimport DUE_LINGER, LINGERING, OPENING, RUNNING, Endpoint, Extras
 from fastws._frames cimport (
     WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, encode_close, ws_header_encode,
 )
@@ -654,7 +654,11 @@ cdef class Connection(Opening):
     cdef int start_main(self) except -1:
         """Run the coroutine handler as a task, for as long as the connection lasts."""
         try:
-            task = self.carrier.loop.create_task(self.callbacks.main(self))
+            coroutine = self.callbacks.main(self)
+            if not asyncio.iscoroutine(coroutine):
+                raise TypeError(f"the handler {self.callbacks.main!r} returned {coroutine!r:.100}, "
+                                "expected a coroutine: make it `async def`")
+            task = self.carrier.loop.create_task(coroutine)
         except BaseException as error:
             return self.crashed(error, self.callbacks.main)
         self.settings.tasks.add(task)
@@ -747,6 +751,9 @@ cdef class Connection(Opening):
                 self.reject(rejection(503, "The server is shutting down."))
         elif self.phase == RUNNING:
             self.close(code, reason)
+        elif self.phase == LINGERING:
+            # All is said, and the peer has not left: it gets a second more.
+            self.carrier.set_deadline(self, DUE_LINGER, 1)
 
     def abort(self):
         """Close the TCP connection now, with no closing handshake."""

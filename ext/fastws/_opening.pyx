@@ -10,7 +10,7 @@ from email.utils import formatdate
 
 from fastws.exceptions import InvalidMessage
 from fastws.handshake import Rejected, ServerHandshake, accepting, rejection
-from fastws.http11 import Request, http_date
+from fastws.http11 import Request, Response, http_date
 from fastws.log import report
 
 from libc.stdint cimport uint8_t
@@ -107,6 +107,8 @@ cdef class Opening(Endpoint):
         self.settings.on_idle()
 
     cdef int negotiated(self, response) except -1:
+        if not isinstance(response, Response):
+            raise TypeError(f"process_response returned {response!r:.100}, expected a Response or None")
         if response.status_code == 101:
             self.more().response = response
             return self.open_now(self.opening.serialize(response))

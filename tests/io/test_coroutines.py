@@ -515,3 +515,25 @@ def test_f29_what_came_before_a_fault_is_answered_before_the_close(run):
             assert answer[12:14] == b"\x03\xea"
 
     run(main)
+
+
+def test_a_handler_that_is_no_coroutine_function_is_named(run, caplog):
+    def handler(ws):
+        return "something"
+
+    async def main():
+        async with served(handler) as (_, client):
+            await client.wait_closed()
+            assert client.close_code == 1011
+
+    run(main)
+    (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert "returned 'something', expected a coroutine: make it `async def`" in str(record.exc_info[1])
+
+
+def test_run_inside_a_running_loop_says_what_to_do(run):
+    async def main():
+        with pytest.raises(RuntimeError, match="inside|async with"):
+            fastws.run(echo)
+
+    run(main)

@@ -253,3 +253,31 @@ def test_h34_a_response_that_cannot_be_sent_is_500_and_injects_nothing(run, capl
 
     run(main)
     assert [r.exc_info[0] for r in caplog.records if r.levelname == "ERROR"] == [ValueError]
+
+
+@pytest.mark.parametrize("hook", ["process_request", "process_response"])
+def test_h49_a_hook_that_returns_no_response_is_named_in_the_log(run, caplog, hook):
+    async def main():
+        async with (
+            fastws.serve(Echo, "127.0.0.1", 0, **{hook: lambda *_: "ok"}) as server,
+            raw(server) as (reader, _),
+        ):
+            assert (await reader.read()).startswith(b"HTTP/1.1 500 ")
+
+    run(main)
+    (record,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert f"{hook} returned 'ok', expected a Response or None" in str(record.exc_info[1])
+
+
+def test_closing_the_server_does_not_wait_long_for_one_who_got_his_answer_and_stays(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with fastws.serve(Echo, "127.0.0.1", 0, close_timeout=1000) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 426 ")
+            began = loop.time()
+        assert loop.time() - began < 10
+        writer.close()
+
+    run(main)

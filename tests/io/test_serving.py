@@ -175,6 +175,10 @@ class Nothing:
     pass
 
 
+async def two_arguments(ws, path):
+    pass
+
+
 FROM_0 = [
     *("open_timeout", "ping_interval", "ping_timeout", "close_timeout"),
     *("max_size", "write_limit", "write_cap"),
@@ -203,6 +207,13 @@ FROM_1 = ["max_connections", "max_opening"]
         ({"origins": "http://a"}, TypeError, "origins is the string 'http://a', expected a sequence"),
         ({"subprotocols": ["a b"]}, ValueError, "subprotocol is 'a b', which is no token"),
         ({"select_subprotocol": 1}, TypeError, "select_subprotocol is 1, expected a function"),
+        ({"port": 65536}, ValueError, "port is 65536, allowed are 0 to 65535"),
+        ({"port": "80"}, ValueError, "port is '80', allowed are 0 to 65535"),
+        ({"host": 8765}, TypeError, "host is 8765, expected a name or address"),
+        ({"backlog": "x"}, TypeError, "backlog is 'x', expected an int"),
+        ({"process_request": 5}, TypeError, "process_request is 5, expected a function"),
+        ({"handler": fastws.Handler}, TypeError, "overrides none of on_open"),
+        ({"handler": two_arguments}, TypeError, "cannot be called with a connection alone"),
         ({"server_header": "a\r\nb: c"}, ValueError, "allowed is latin-1 without controls"),
     ],
     ids=str,
