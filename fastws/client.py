@@ -341,6 +341,8 @@ class connect:
         self.uri, self.ws_uri = uri, self._parse(uri)
         return True
 
+    _opened: asyncio.Future[Connection] | None = None
+
     async def _open(self) -> Connection:
         loop = asyncio.get_running_loop()
         for _ in range(MAX_REDIRECTS):
@@ -349,7 +351,8 @@ class connect:
             sock = await self._open_socket(loop)
             try:
                 # Only now: a reactor ends with its last connection, not without one.
-                connection = await reactor_of(loop).open_client(sock, settings, handshake)
+                self._opened = reactor_of(loop).open_client(sock, settings, handshake)
+                connection = await self._opened
             except InvalidStatus as error:
                 try:
                     followed = self._follow(error)
@@ -365,7 +368,14 @@ class connect:
 
     async def _connect(self) -> Connection:
         try:
-            connection = await asyncio.wait_for(self._open(), self.open_timeout)
+            try:
+                connection = await asyncio.wait_for(self._open(), self.open_timeout)
+            except asyncio.CancelledError:
+                # It may be open already, and nobody would have it.
+                opened = self._opened
+                if opened is not None and opened.done() and not opened.cancelled() and not opened.exception():
+                    opened.result().abort()
+                raise
         except (TimeoutError, asyncio.TimeoutError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system's, not ours

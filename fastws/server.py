@@ -233,8 +233,14 @@ class Server:
         self._settings = settings
         self._reactor.hold()
         self._own_sockets = list(sockets) if own else []
-        for sock in sockets:
-            self._listeners.append(self._reactor.listen(sock, settings))
+        try:
+            for sock in sockets:
+                self._listeners.append(self._reactor.listen(sock, settings))
+        except BaseException:
+            for listener in self._listeners:
+                self._reactor.remove_listener(listener)
+            self._reactor.release()
+            raise
 
     def _on_idle(self) -> None:
         # A connection or a task of ours has ended.

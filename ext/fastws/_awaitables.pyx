@@ -415,9 +415,12 @@ cdef object receiving(Endpoint endpoint, Taking taking):
         self.endpoint = endpoint
         if spare is not None and spare.twin is None:
             self.twin = spare
-        endpoint.spare_receiver = self
+        if endpoint.phase != GONE:  # nobody would clear it
+            endpoint.spare_receiver = self
     self.state = NEW
     self.taking = taking
+    self.callback = self.context = None
+    self.more = None
     return self
 
 

@@ -8,6 +8,7 @@ function, `Callbacks.main`, whose task takes messages from the inbox; see `_awai
 """
 
 import asyncio
+import codecs
 import logging
 import uuid
 
@@ -41,6 +42,8 @@ cdef extern from "Python.h":
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     object PyObject_Vectorcall(object function, PyObject **args, size_t count, PyObject *names)
     bint PyCoro_CheckExact(object)
+
+UTF8_DECODER = codecs.getincrementaldecoder("utf-8")
 
 cdef enum:
     NORMAL = 1000
@@ -327,12 +330,18 @@ cdef class Connection(Opening):
         self.taking_stream = True
         self.streaming = inbox_empty(self.inbox)  # else the next message is there already
         whole = False
+        # Of text as bytes fragments may cut a character.
+        decoder = UTF8_DECODER() if decode else None
         try:
             while not whole:
                 item = await receiving(self, TAKE_FRAGMENT)
                 whole = not isinstance(item, Fragment) or (<Fragment>item).fin
                 try:
-                    data = as_asked((<Fragment>item).data if isinstance(item, Fragment) else item, decode)
+                    data = (<Fragment>item).data if isinstance(item, Fragment) else item
+                    if decoder is not None and isinstance(data, bytes):
+                        data = decoder.decode(data, whole)
+                    elif decode is False and isinstance(data, str):
+                        data = data.encode()
                 except UnicodeDecodeError:
                     whole = True
                     self.fail_decoding()
@@ -353,8 +362,14 @@ cdef class Connection(Opening):
             fin = (<Fragment>item).fin
             Py_XDECREF(item)
             if fin:
-                return 0
-        self.discarding = inbox_empty(self.inbox) and self.message.handed != 0
+                break
+        else:
+            self.discarding = inbox_empty(self.inbox) and self.message.handed != 0
+        if self.full and (self.inbox == NULL or self.inbox.count <= self.settings.low_water):
+            self.full = False
+            self.hold()
+            if not self.held:
+                self.carrier.resume(self)
         return 0
 
     cdef int check_receives(self) except -1:
@@ -720,6 +735,12 @@ cdef class Connection(Opening):
         if self.closed_done:
             return 0
         Endpoint.notify_closed(self)
+        if self.extras is not None and self.extras.stream is not None:
+            # What waits behind a message in fragments, which may never end.
+            for future in (<Stream>self.extras.stream).waiters:
+                if not future.done():
+                    future.set_exception(self.closed_error())
+                    future.exception()  # nobody has to look at it
         if self.callbacks is None:
             return 0
         if self.busy:
@@ -792,14 +813,6 @@ cdef class Stream:
             if not future.done():
                 future.set_result(None)
         return 0
-
-
-cdef object as_asked(data, decode):
-    if decode is None:
-        return data
-    if decode:
-        return data if isinstance(data, str) else data.decode()
-    return data.encode() if isinstance(data, str) else data
 
 
 cdef bytes control_payload(data):

@@ -93,6 +93,8 @@ cdef class Endpoint(Protocol):
     # inbox is full.
     cdef uint8_t busy
     cdef uint8_t paused
+    # Whoever takes messages has not begun to.
+    cdef uint8_t starting
     cdef uint8_t full
     # rest[rest_start .. rest_end) was received and could not be delivered yet.
     cdef uint8_t *rest

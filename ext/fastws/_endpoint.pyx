@@ -19,6 +19,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
+from posix.unistd cimport close
 
 from fastws._frames cimport WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG
 from fastws._inbox cimport inbox_free
@@ -85,6 +86,9 @@ cdef class Endpoint(Protocol):
             outbox_free(self.outbox)
         inbox_free(self.inbox)
         PyMem_Free(self.rest)
+        if self.fd >= 0:
+            # The loop was closed under it, and everything let go.
+            close(self.fd)
         if self.subscriptions != NULL:
             PyMem_Free(self.subscriptions.items)
             PyMem_Free(self.subscriptions)
@@ -368,7 +372,8 @@ cdef class Endpoint(Protocol):
 
     cdef int hold(self) except -1:
         # After our Close nothing is delivered, and the peer's has to be found.
-        self.held = self.phase == GONE or ((self.busy or self.paused or self.full) and not self.close_queued)
+        self.held = self.phase == GONE or (
+            (self.busy or self.paused or self.starting or self.full) and not self.close_queued)
         return 0
 
     cdef int over(self) except -1:
@@ -406,6 +411,7 @@ cdef class Endpoint(Protocol):
             raise self.closed_error()
         if self.outbox == NULL or self.outbox.size <= self.settings.write_limit:
             return None
+        self.over_limit = True
         future = self.carrier.loop.create_future()
         extras = self.more()
         if extras.drain_waiters is None:

@@ -118,12 +118,16 @@ cdef class Opening(Endpoint):
         """The opening handshake is complete: `reply` goes out, and frames may come."""
         cdef object handshake = self.opening
         cdef bytes rest
+        if self.phase != OPENING:
+            return 0  # a hook has ended it
         self.head = handshake.head
         try:
             self.handler, self.callbacks = self.settings.make_handler(self)
         except Exception as error:
             report(self.settings.logger, logging.ERROR, "making a handler failed", error=error)
             return self.reject(rejection(500, "Failed to open a WebSocket connection."))
+        if self.phase != OPENING:
+            return 0
         self.subprotocol = handshake.subprotocol
         rest = handshake.rest
         self.opening = None
@@ -133,7 +137,7 @@ cdef class Opening(Endpoint):
         self.begin()
         if rest and self.callbacks.main is not None and self.phase == RUNNING:
             # Its task has not begun: it is to have these before what follows can end the connection.
-            self.paused = True
+            self.starting = True
             self.hold()
             self.carrier.loop.call_soon(self.begin_receiving)
         return self.feed_rest(rest)
@@ -141,9 +145,10 @@ cdef class Opening(Endpoint):
     def begin_receiving(self):
         """Internal: whoever takes messages is ready for them."""
         if self.phase == RUNNING:
-            self.paused = False
+            self.starting = False
             self.hold()
-            self.carrier.resume(self)
+            if not self.held:
+                self.carrier.resume(self)
 
     cdef int feed_rest(self, bytes rest) except -1:
         """Take the frames that came in one piece with the opening handshake."""
@@ -174,7 +179,7 @@ cdef class Opening(Endpoint):
         self.callbacks = RECEIVES
         self.started()
         # Until whoever opens it calls begin_receiving.
-        self.paused = True
+        self.starting = True
         self.hold()
         if not self.extras.opened.done():
             self.extras.opened.set_result(self)
@@ -206,6 +211,8 @@ cdef class Opening(Endpoint):
     cdef int reject(self, response) except -1:
         """Answer an HTTP response and close."""
         cdef bytes reply
+        if self.phase != OPENING:
+            return 0
         if self.opening is None:
             reply = response.serialize()
         else:
