@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastws._settings import Callbacks
@@ -98,13 +98,16 @@ def shared_functions(handler: object) -> Callbacks:
     return Callbacks(functions, False)
 
 
-def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) -> HandlerSource:
+def handler_source(
+    handler: object, functions: dict[str, Callable[..., Any]], parameters: Sequence[str] = ()
+) -> HandlerSource:
     """
     Return what makes the handler of each new connection.
 
     Args:
         handler: a class, an object or a factory, see above; None when `functions` are given.
         functions: plain functions by event name, called with the connection first.
+        parameters: names that a coroutine handler is given by keyword, too.
 
     Raises: TypeError for both, for neither, and for what is no handler.
     """
@@ -133,9 +136,10 @@ def handler_source(handler: object, functions: dict[str, Callable[..., Any]]) ->
         if is_factory(handler):
             return from_factory(handler)
         try:
-            inspect.signature(handler).bind(None)
+            inspect.signature(handler).bind(None, **dict.fromkeys(parameters))
         except TypeError as error:
-            raise TypeError(f"{handler!r} cannot be called with a connection alone: {error}") from None
+            given = f"and {', '.join(parameters)}" if parameters else "alone"
+            raise TypeError(f"{handler!r} cannot be called with a connection {given}: {error}") from None
         except ValueError:
             pass  # a function in C that does not tell
         main = Callbacks({"main": handler}, False)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastws._settings import Callbacks
-from fastws.handler import HandlerSource, handler_source, is_factory, is_handler
+from fastws.handler import HandlerSource, handler_source
 from fastws.http11 import Request, Response, rejection
 from fastws.server import serve
 
@@ -43,11 +43,8 @@ class Router:
             if not pattern.startswith("/"):
                 raise ValueError(f"route is {pattern!r}, expected a path that begins with /")
             expression = pattern_of(pattern)
-            if expression is not None and expression.groupindex:
-                # It is called with the parameters, too.
-                source = parameterised_source(handler, tuple(expression.groupindex))
-            else:
-                source = handler_source(handler, {})
+            parameters = () if expression is None else tuple(expression.groupindex)
+            source = handler_source(handler, {}, parameters)
             if expression is None:
                 self._exact[pattern] = source
             else:
@@ -83,20 +80,6 @@ class Router:
                 main = functools.partial(callbacks.main, **parameters)
                 return instance, type(callbacks)({"main": main}, False)
         return instance, callbacks
-
-
-def parameterised_source(handler: object, names: tuple[str, ...]) -> HandlerSource:
-    """As `handler_source`, for a coroutine handler that takes path parameters by keyword."""
-    if isinstance(handler, type) or not callable(handler) or is_handler(handler) or is_factory(handler):
-        return handler_source(handler, {})
-    try:
-        inspect.signature(handler).bind(None, **dict.fromkeys(names))
-    except TypeError as error:
-        raise TypeError(
-            f"{handler!r} cannot be called with a connection and {', '.join(names)}: {error}"
-        ) from None
-    main = Callbacks({"main": handler}, False)
-    return lambda _connection: (None, main)
 
 
 def pattern_of(pattern: str) -> re.Pattern[str] | None:

@@ -362,11 +362,7 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
         endpoint.receiver = None
         self.state = ENDED
         item = inbox_take(endpoint.inbox)
-        if endpoint.full and endpoint.inbox.count <= endpoint.settings.low_water:
-            endpoint.full = False
-            endpoint.hold()
-            if not endpoint.held:
-                endpoint.carrier.resume(endpoint)
+        endpoint.item_taken()
         if self.taking == TAKE_AS_IT_IS or self.taking == TAKE_NEXT or self.taking == TAKE_FRAGMENT:
             result[0] = item
             return 1

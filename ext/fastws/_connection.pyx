@@ -28,12 +28,12 @@ from fastws._awaitables cimport (
     CLOSED, DRAINED, READY, TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR,
     Fragment, failing, is_awaitable_of_ours, pinged, receiving, waiting, wake_receiver,
 )
-from fastws._endpoint cimport DUE_LINGER, LINGERING, OPENING, RUNNING, Endpoint, Extras
+from fastws._endpoint cimport DUE_LINGER, LINGERING, OPENING, RUNNING, Endpoint, Extras, wake_all
 from fastws._frames cimport (
-    WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT, encode_close, ws_header_encode,
+    WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_PING, WS_PONG, WS_TEXT, encode_close,
 )
 from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
-from fastws._messages cimport Payload, encode_message, known
+from fastws._messages cimport Payload, encode_message, known, whole_frame
 from fastws._opening cimport Opening
 from fastws._topics cimport Topics, leave_topics
 
@@ -365,11 +365,7 @@ cdef class Connection(Opening):
                 break
         else:
             self.discarding = inbox_empty(self.inbox) and self.message.handed != 0
-        if self.full and (self.inbox == NULL or self.inbox.count <= self.settings.low_water):
-            self.full = False
-            self.hold()
-            if not self.held:
-                self.carrier.resume(self)
+        self.item_taken()
         return 0
 
     cdef int check_receives(self) except -1:
@@ -391,9 +387,7 @@ cdef class Connection(Opening):
         self.check_thread()
         if self.paused:
             self.paused = False
-            self.hold()
-            if not self.held:
-                self.carrier.resume(self)
+            self.go_on()
 
     @property
     def message_is_text(self):
@@ -699,9 +693,7 @@ cdef class Connection(Opening):
             self.after_input()
         # Nobody will take what comes now.
         self.full = self.paused = False
-        self.hold()
-        if not self.held:
-            self.carrier.resume(self)
+        self.go_on()
         self.settings.on_idle()
 
     cdef int crashed(self, error, function) except -1:
@@ -737,10 +729,7 @@ cdef class Connection(Opening):
         Endpoint.notify_closed(self)
         if self.extras is not None and self.extras.stream is not None:
             # What waits behind a message in fragments, which may never end.
-            for future in (<Stream>self.extras.stream).waiters:
-                if not future.done():
-                    future.set_exception(self.closed_error())
-                    future.exception()  # nobody has to look at it
+            wake_all((<Stream>self.extras.stream).waiters, self.closed_error())
         if self.callbacks is None:
             return 0
         if self.busy:
@@ -809,10 +798,7 @@ cdef class Stream:
                 continue
             encode_message(owner, None, &payload)
             connection.send_frame(WS_FIN | <uint8_t>opcode, payload.data, payload.size, <PyObject *>owner)
-        for future in self.waiters:
-            if not future.done():
-                future.set_result(None)
-        return 0
+        return wake_all(self.waiters, None)
 
 
 cdef bytes control_payload(data):
@@ -837,14 +823,11 @@ def broadcast(connections, message, *, text=None):
     Raises: TypeError and UnicodeError, as `send` does; then nothing was sent.
     """
     cdef Payload payload
-    cdef uint8_t[WS_HEADER_MAX] header
-    cdef unsigned header_size
     cdef Connection connection
     cdef bytes frame
     cdef Py_ssize_t count = 0
     cdef object owner = encode_message(message, text, &payload)
-    header_size = ws_header_encode(header, 0x80 | payload.opcode, payload.size)
-    frame = header[:header_size] + payload.data[:payload.size]
+    frame = whole_frame(&payload)
     for connection in connections:
         if connection.phase != RUNNING or connection.close_queued:
             continue

@@ -155,6 +155,8 @@ cdef class Endpoint(Protocol):
     cdef int keep_rest(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef int after_input(self) except -1
     cdef int hold(self) except -1
+    cdef int go_on(self) except -1
+    cdef int item_taken(self) except -1
     # Output.
     cdef int queue(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
                    PyObject *owner, bint copy) except -1

@@ -237,7 +237,7 @@ cdef class Endpoint(Protocol):
 
     cdef int notify_closed(self) except -1:
         """The connection is over: tell those who wait for something else."""
-        cdef list waiters, ping
+        cdef list waiters
         if self.extras is None:
             return 0
         waiters = self.extras.drain_waiters
@@ -247,10 +247,7 @@ cdef class Endpoint(Protocol):
         waiters = self.extras.pings
         self.extras.pings = None
         if waiters is not None:
-            for ping in waiters:
-                if len(ping) > 3 and not ping[3].done():
-                    ping[3].set_exception(self.closed_error())
-                    ping[3].exception()  # nobody has to look at it
+            wake_all([ping[3] for ping in waiters if len(ping) > 3], self.closed_error())
         return 0
 
     # ------------------------------------------------------------------ output
@@ -376,6 +373,18 @@ cdef class Endpoint(Protocol):
             (self.busy or self.paused or self.starting or self.full) and not self.close_queued)
         return 0
 
+    cdef int go_on(self) except -1:
+        """A reason to hold delivery is gone: deliver again, unless there is another."""
+        self.hold()
+        return 0 if self.held else self.carrier.resume(self)
+
+    cdef int item_taken(self) except -1:
+        """An item was taken from the inbox: there may be room again."""
+        if not self.full or self.inbox.count > self.settings.low_water:
+            return 0
+        self.full = False
+        return self.go_on()
+
     cdef int over(self) except -1:
         """No frame will be parsed any more: end the TCP connection, and tell the handler."""
         if self.phase >= LINGERING:
@@ -438,6 +447,7 @@ cdef int wake_all(list waiters, error) except -1:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+                future.exception()  # nobody has to look at it
     return 0
 
 

@@ -69,3 +69,6 @@ cdef void message_drop(Message *message) noexcept
 # Find the bytes of an outgoing message. Returns the object that keeps them alive and
 # unchanged: hold it as long as `payload` is in use.
 cdef object encode_message(object message, object text, Payload *payload)
+
+# The unmasked frame of a whole message, for many connections.
+cdef bytes whole_frame(const Payload *payload)

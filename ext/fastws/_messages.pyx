@@ -12,7 +12,7 @@ from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
-from fastws._frames cimport WS_BINARY, WS_TEXT
+from fastws._frames cimport WS_BINARY, WS_FIN, WS_HEADER_MAX, WS_TEXT, ws_header_encode
 from fastws._kernels cimport active, ws_utf8
 
 cdef extern from "Python.h":
@@ -261,6 +261,12 @@ cdef object encode_message(object message, object text, Payload *payload):
         if active.validate(&utf8, payload.data, payload.size) != payload.size or utf8.dfa != 0:
             data.decode()  # raises, and says where
     return data
+
+
+cdef bytes whole_frame(const Payload *payload):
+    cdef uint8_t[WS_HEADER_MAX] header
+    cdef unsigned header_size = ws_header_encode(header, WS_FIN | payload.opcode, payload.size)
+    return header[:header_size] + payload.data[:payload.size]
 
 
 cdef bytes utf8_of(object text):

@@ -146,9 +146,7 @@ cdef class Opening(Endpoint):
         """Internal: whoever takes messages is ready for them."""
         if self.phase == RUNNING:
             self.starting = False
-            self.hold()
-            if not self.held:
-                self.carrier.resume(self)
+            self.go_on()
 
     cdef int feed_rest(self, bytes rest) except -1:
         """Take the frames that came in one piece with the opening handshake."""

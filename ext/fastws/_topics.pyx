@@ -24,8 +24,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
-from fastws._frames cimport WS_FIN, WS_HEADER_MAX, ws_header_encode
-from fastws._messages cimport Payload, encode_message
+from fastws._messages cimport Payload, encode_message, whole_frame
 from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_publish
 
 cdef extern from "Python.h":
@@ -287,7 +286,7 @@ cdef class Topics:
         for rule, options in self.rules.items():
             if rule == name or (not topic.is_pattern and "*" in rule and expression_of(rule).fullmatch(name)):
                 topic.declare(options)
-                topic.declared = topic.declared or rule == name
+                topic.declared = rule == name
                 break
         if topic.is_pattern:
             topic.expression = expression_of(name)
@@ -337,8 +336,6 @@ cdef class Topics:
 
     cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key):
         cdef Payload payload
-        cdef uint8_t[WS_HEADER_MAX] header
-        cdef unsigned header_size
         cdef bytes frame
         cdef Topic topic, pattern
         cdef Endpoint endpoint
@@ -346,8 +343,7 @@ cdef class Topics:
         cdef const uint8_t *place
         cdef PublishResult result = PublishResult()
         cdef object owner = encode_message(message, text, &payload)
-        header_size = ws_header_encode(header, WS_FIN | payload.opcode, payload.size)
-        frame = header[:header_size] + payload.data[:payload.size]
+        frame = whole_frame(&payload)
         del owner  # it kept the payload alive
         result.slow = []
         topic = self.topic(name)
