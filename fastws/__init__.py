@@ -10,8 +10,9 @@ A WebSocket server for Python that runs at the speed of the kernel underneath it
     fastws.run(Echo, "127.0.0.1", 8765)
 """
 
-from fastws._connection import Connection, broadcast
+from fastws._connection import Connection
 from fastws._kernels import kernels
+from fastws._sending import broadcast
 from fastws._topics import PublishResult, Subscribed, Topic
 from fastws.authentication import basic_auth
 from fastws.client import connect, unix_connect
