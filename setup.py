@@ -10,9 +10,12 @@ import glob
 import os
 import platform
 import sys
+import tempfile
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 if not sys.platform.startswith("linux"):
     sys.exit(f"fastws needs Linux (epoll); this is {platform.system()}")
@@ -34,7 +37,7 @@ CFLAGS = [
     "-Wno-unused-function",
 ]
 LDFLAGS = ["-Wl,-z,relro,-z,now"]
-DEFINES = []
+DEFINES = [("ZLIB_CONST", "1")]  # zlib's input is const
 if MODE == "release":
     CFLAGS += [
         "-O3",
@@ -69,12 +72,32 @@ KERNELS = sorted(glob.glob("ext/kernels/*.c"))
 HEADERS = sorted(glob.glob("ext/kernels/*.h"))
 
 
+class BuildExt(build_ext):
+    """Says what is missing before the compiler does."""
+
+    def build_extensions(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            source = os.path.join(folder, "zlib.c")
+            with open(source, "w") as file:
+                file.write("#include <zlib.h>\nint main(void) { return zlibVersion() == 0; }\n")
+            try:
+                objects = self.compiler.compile([source], output_dir=folder)
+                self.compiler.link_executable(objects, os.path.join(folder, "zlib"), libraries=["z"])
+            except (CompileError, LinkError):
+                sys.exit(
+                    "fastws needs a C compiler and zlib with its header, zlib.h: "
+                    "install gcc and zlib1g-dev (Debian, Ubuntu), zlib-devel (Fedora) or zlib-dev (Alpine)"
+                )
+        super().build_extensions()
+
+
 def extension(path: str) -> Extension:
     name = os.path.splitext(os.path.basename(path))[0]
     return Extension(
         f"fastws.{name}",
         [path, *(KERNELS if name == "_kernels" else [])],
         include_dirs=["ext/kernels"],
+        libraries=["z"] if name == "_deflate" else [],
         depends=HEADERS,
         define_macros=DEFINES,
         extra_compile_args=CFLAGS,
@@ -83,11 +106,12 @@ def extension(path: str) -> Extension:
 
 
 setup(
+    cmdclass={"build_ext": BuildExt},
     ext_modules=cythonize(
         [extension(path) for path in sorted(glob.glob("ext/fastws/*.pyx"))],
         include_path=["ext"],
         build_dir=f"build/cython-{MODE}",
         compiler_directives=DIRECTIVES,
         annotate=bool(os.environ.get("FASTWS_ANNOTATE")),
-    )
+    ),
 )

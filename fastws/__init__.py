@@ -51,6 +51,7 @@ from fastws.exceptions import (
     TooManyHeaders,
     WebSocketException,
 )
+from fastws.extensions import Deflate
 from fastws.handler import Handler
 from fastws.headers import Headers
 from fastws.http11 import Request, Response
@@ -75,6 +76,7 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "Data",
+    "Deflate",
     "DuplicateParameter",
     "Handler",
     "HeaderLineTooLong",

@@ -25,7 +25,13 @@ class Connection(Sending):
     @property
     def topics(self) -> set[str]: ...
     def publish(
-        self, topic: str, message: _Data, *, key: str | None = None, text: bool | None = None
+        self,
+        topic: str,
+        message: _Data,
+        *,
+        key: str | None = None,
+        text: bool | None = None,
+        compress: bool | None = None,
     ) -> PublishResult: ...
     def abort(self) -> None: ...
     def pause_reading(self) -> None: ...

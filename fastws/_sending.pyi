@@ -10,7 +10,8 @@ from fastws._opening import Opening
 _Data = str | Buffer
 
 @disjoint_base
-class Stream: ...
+class Stream:
+    def __new__(cls, compress: bool | None = None) -> Stream: ...
 
 _T = TypeVar("_T", covariant=True)
 
@@ -23,10 +24,14 @@ class _Pending(Coroutine[Any, Any, _T]):
 
 class Sending(Opening):
     def send(
-        self, message: _Data | Iterable[_Data] | AsyncIterable[_Data], *, text: bool | None = None
+        self,
+        message: _Data | Iterable[_Data] | AsyncIterable[_Data],
+        *,
+        text: bool | None = None,
+        compress: bool | None = None,
     ) -> _Pending[None]: ...
     async def send_fragments(
-        self, message: Iterable[_Data] | AsyncIterable[_Data], text: bool | None
+        self, message: Iterable[_Data] | AsyncIterable[_Data], text: bool | None, compress: bool | None
     ) -> None: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -40,4 +45,10 @@ class Sending(Opening):
     @property
     def buffered_amount(self) -> int: ...
 
-def broadcast(connections: Iterable[Sending], message: str | Buffer, *, text: bool | None = None) -> int: ...
+def broadcast(
+    connections: Iterable[Sending],
+    message: str | Buffer,
+    *,
+    text: bool | None = None,
+    compress: bool | None = None,
+) -> int: ...

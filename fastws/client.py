@@ -24,6 +24,7 @@ from fastws._reactor import reactor_of
 from fastws._settings import Settings
 from fastws.client_handshake import USER_AGENT, ClientHandshake
 from fastws.exceptions import InvalidMessage, InvalidStatus, SecurityError
+from fastws.extensions import Deflate, compression_of
 from fastws.headers import Headers, HeadersLike
 from fastws.proxy import get_proxy, parse_proxy, tunnel
 from fastws.server import number, queue_limits
@@ -107,7 +108,8 @@ class connect:
         uri: of the server, "ws://host:port/path?query"; "user:password@" becomes Authorization.
         origin: the Origin field's value; None leaves it out.
         subprotocols: what to offer, best first.
-        compression: None; compression is not available yet.
+        compression: "deflate", or a `Deflate` with settings, to offer permessage-deflate (RFC 7692).
+            None, the default: never.
         additional_headers: further fields of the request. A redirect to another origin takes no
             Authorization, Cookie or Proxy-Authorization along.
         user_agent_header: the User-Agent field's value; None leaves it out.
@@ -148,7 +150,7 @@ class connect:
         *,
         origin: str | None = None,
         subprotocols: Sequence[str] | None = None,
-        compression: None = None,
+        compression: str | Deflate | None = None,
         additional_headers: HeadersLike | None = None,
         user_agent_header: str | None = USER_AGENT,
         proxy: str | Literal[True] | None = True,
@@ -170,8 +172,6 @@ class connect:
         local_addr: LocalAddress | None = None,
         family: int = 0,
     ) -> None:
-        if compression is not None:
-            raise ValueError(f"compression is {compression!r}, only None is available")
         if text_as not in ("str", "bytes"):
             raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
         for name, value in (
@@ -205,6 +205,7 @@ class connect:
         self.logger = logger or logging.getLogger("fastws.client")
         self._origin = origin
         self._subprotocols = subprotocols
+        self._compression = compression_of(compression)
         self._host = host
         self._port = port
         self._unix = unix
@@ -246,6 +247,7 @@ class connect:
             self.ws_uri,
             origin=self._origin,
             subprotocols=self._subprotocols,
+            compression=self._compression,
             additional_headers=self.additional_headers,
             user_agent_header=self.user_agent_header,
         )

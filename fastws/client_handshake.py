@@ -20,6 +20,7 @@ from fastws.exceptions import (
     InvalidUpgrade,
     NegotiationError,
 )
+from fastws.extensions import Agreed, Deflate, parse_extensions
 from fastws.headers import TOKEN, Headers, HeadersLike, accept_key, parse_list
 from fastws.http11 import REQUEST_LINE, Request, Response, ResponseReader, is_host
 from fastws.uri import WebSocketURI, basic_credentials
@@ -43,6 +44,7 @@ class ClientHandshake:
         uri: of the server.
         origin: the Origin field's value; None leaves it out.
         subprotocols: what to offer, best first; None offers none.
+        compression: what to offer; None offers none.
         additional_headers: fields to send besides those of the handshake.
         user_agent_header: the User-Agent field's value; None leaves it out.
 
@@ -51,11 +53,21 @@ class ClientHandshake:
         request_bytes, head: its bytes.
         response: what came, once it is complete.
         subprotocol: the one agreed on, once `check` has passed; None: none.
+        deflate: the compression agreed on, likewise.
 
     Raises: ValueError for what cannot stand in a request, and for a field that is set already.
     """
 
-    __slots__ = ("_key", "_reader", "_subprotocols", "head", "request", "subprotocol")
+    __slots__ = (
+        "_compression",
+        "_key",
+        "_reader",
+        "_subprotocols",
+        "deflate",
+        "head",
+        "request",
+        "subprotocol",
+    )
 
     def __init__(
         self,
@@ -63,6 +75,7 @@ class ClientHandshake:
         *,
         origin: str | None = None,
         subprotocols: Sequence[str] | None = None,
+        compression: Deflate | None = None,
         additional_headers: HeadersLike | None = None,
         user_agent_header: str | None = USER_AGENT,
     ) -> None:
@@ -84,6 +97,8 @@ class ClientHandshake:
         headers["Sec-WebSocket-Version"] = "13"
         if self._subprotocols:
             headers["Sec-WebSocket-Protocol"] = ", ".join(self._subprotocols)
+        if compression is not None:
+            headers["Sec-WebSocket-Extensions"] = compression.offer()
         add_fields(headers, additional_headers)
         if user_agent_header is not None and "User-Agent" not in headers:
             headers["User-Agent"] = user_agent_header
@@ -93,6 +108,8 @@ class ClientHandshake:
         self.request = Request(uri.resource_name, headers)
         self.head = line + b"\r\n" + headers.serialize()
         self.subprotocol: str | None = None
+        self.deflate: Agreed | None = None
+        self._compression = compression
         self._reader = ResponseReader()
 
     @property
@@ -165,8 +182,17 @@ class ClientHandshake:
             raise InvalidHeaderValue("Sec-WebSocket-Accept", ", ".join(accepts))
         extensions = joined(headers, "Sec-WebSocket-Extensions")
         if extensions is not None:
-            raise NegotiationError(f"the server chose the extensions {extensions!r}, none is offered")
+            self.deflate = self._chosen_extension(extensions)
         self.subprotocol = self._chosen(joined(headers, "Sec-WebSocket-Protocol"))
+
+    def _chosen_extension(self, value: str) -> Agreed:
+        if self._compression is None:
+            raise NegotiationError(f"the server chose the extensions {value!r}, none is offered")
+        try:
+            chosen = parse_extensions(value)
+        except ValueError as error:
+            raise InvalidHeaderValue("Sec-WebSocket-Extensions", value) from error
+        return self._compression.check(chosen, value)
 
     def _chosen(self, value: str | None) -> str | None:
         if value is None:

@@ -39,6 +39,7 @@ from fastws.exceptions import (
     InvalidUpgrade,
     NegotiationError,
 )
+from fastws.extensions import Agreed, Deflate, parse_extensions
 from fastws.headers import TOKEN, Headers, accept_key, parse_list
 from fastws.http11 import (
     FieldList,
@@ -92,6 +93,7 @@ class Policy:
             400. None, the default: no subprotocol is chosen.
         select_subprotocol: called with the connection and the list of what the client offers;
             returns one of it or None, or raises NegotiationError for a 400.
+        compression: how to compress; None, the default: not at all, and offers are not looked at.
         server_header: the Server field; None leaves it out.
         max_line: bytes of the request line, and of one field, default 8 KiB.
         max_head: bytes of the request head, default 32 KiB.
@@ -103,6 +105,7 @@ class Policy:
     __slots__ = (
         "_behind_accept",
         "_longest_ordinary",
+        "compression",
         "max_fields",
         "max_head",
         "max_line",
@@ -118,6 +121,7 @@ class Policy:
         origins: Sequence[str | re.Pattern[str] | None] | None = None,
         subprotocols: Sequence[str] | None = None,
         select_subprotocol: Callable[[Any, Sequence[str]], str | None] | None = None,
+        compression: Deflate | None = None,
         server_header: str | None = SERVER_HEADER,
         max_line: int = 8 * 1024,
         max_head: int = 32 * 1024,
@@ -139,6 +143,7 @@ class Policy:
         self.origins = None if origins is None else tuple(origins)
         self.subprotocols = tuple(subprotocols or ())
         self.select_subprotocol = select_subprotocol
+        self.compression = compression
         self.server_header = server_header
         self.max_line = max_line
         self.max_head = max_head
@@ -152,12 +157,15 @@ class Policy:
         return [] if self.server_header is None else [("Server", self.server_header)]
 
 
-def accepting(policy: Policy, key: bytes, subprotocol: str | None, date: str) -> Response:
+def accepting(
+    policy: Policy, key: bytes, subprotocol: str | None, extensions: str | None, date: str
+) -> Response:
     """
     Return the 101 response, RFC 6455 4.2.2.
 
     Args:
         key: the request's Sec-WebSocket-Key.
+        extensions: the Sec-WebSocket-Extensions field's value; None leaves it out.
         date: the Date field's value.
     """
     headers = Headers(
@@ -169,6 +177,8 @@ def accepting(policy: Policy, key: bytes, subprotocol: str | None, date: str) ->
     )
     if subprotocol is not None:
         headers["Sec-WebSocket-Protocol"] = subprotocol
+    if extensions is not None:
+        headers["Sec-WebSocket-Extensions"] = extensions
     headers.update(policy.server_fields(), Date=date)
     return Response(101, reason_phrase(101), headers)
 
@@ -189,6 +199,7 @@ class ServerHandshake:
         head: the raw request head with its blank line, once it is complete.
         rest: the bytes behind it.
         subprotocol: the one agreed on, once the request was accepted; None: none.
+        deflate: the compression agreed on, likewise.
     """
 
     __slots__ = (
@@ -198,6 +209,7 @@ class ServerHandshake:
         "_reader",
         "_repeated",
         "_request",
+        "deflate",
         "head",
         "method",
         "rest",
@@ -216,6 +228,7 @@ class ServerHandshake:
         self._request: Request | None = None
         self.method = self.head = self.rest = b""
         self.subprotocol: str | None = None
+        self.deflate: Agreed | None = None
 
     # ---------------------------------------------------------------- the head
 
@@ -333,6 +346,8 @@ class ServerHandshake:
         behind = self._policy._behind_accept
         if self.subprotocol is not None:
             behind = b"\r\nSec-WebSocket-Protocol: " + self.subprotocol.encode() + behind
+        if self.deflate is not None:
+            behind = b"\r\nSec-WebSocket-Extensions: " + self.deflate.header.encode() + behind
         return ACCEPT_PREFIX + accept_key(key) + behind + http_date().encode() + b"\r\n\r\n"
 
     def accept(self, connection: Any = None) -> Response:
@@ -348,7 +363,8 @@ class ServerHandshake:
         """
         key = self._judge_upgrade()
         self._choose_subprotocol(connection)
-        return accepting(self._policy, key, self.subprotocol, http_date())
+        header = None if self.deflate is None else self.deflate.header
+        return accepting(self._policy, key, self.subprotocol, header, http_date())
 
     def _judge_upgrade(self) -> bytes:
         """Return the key of a valid opening handshake, RFC 6455 4.2.1."""
@@ -383,6 +399,8 @@ class ServerHandshake:
             raise reject(400, InvalidHeaderValue("Origin", fields[b"origin"].decode("latin-1")))
         if self._policy.origins is not None:
             self._judge_origin(self._policy.origins)
+        if self._policy.compression is not None and b"sec-websocket-extensions" in fields:
+            self._choose_extensions(self._policy.compression)
         return key
 
     @staticmethod
@@ -418,6 +436,14 @@ class ServerHandshake:
             elif allowed == origin:
                 return
         raise reject(403, InvalidOrigin(origin))
+
+    def _choose_extensions(self, compression: Deflate) -> None:
+        value = self._fields[b"sec-websocket-extensions"].decode("latin-1").strip(" \t")
+        try:
+            offers = parse_extensions(value)
+        except ValueError as error:
+            raise reject(400, InvalidHeaderValue("Sec-WebSocket-Extensions", value)) from error
+        self.deflate = compression.answer(offers)
 
     def _offered(self) -> list[str]:
         return parse_list(self._fields.get(b"sec-websocket-protocol", b"").decode("latin-1"))

@@ -21,6 +21,7 @@ from fastws._connection import Connection
 from fastws._reactor import reactor_of
 from fastws._settings import Settings
 from fastws._topics import POLICIES, PublishResult, Topic, Topics
+from fastws.extensions import Deflate, compression_of
 from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
@@ -180,15 +181,16 @@ class Server:
         exclude: Connection | None = None,
         key: str | None = None,
         text: bool | None = None,
+        compress: bool | None = None,
     ) -> PublishResult:
         """
-        Send a message to all subscribers of a topic; it is encoded once.
+        Send a message to all subscribers of a topic; it is encoded once, and compressed once.
 
         It leaves at the end of the event loop's turn, with whatever else was published until then.
 
         Args:
             topic: a name, no pattern.
-            message, text: as `Connection.send` takes them; no iterables.
+            message, text, compress: as `Connection.send` takes them; no iterables.
             exclude: a connection that is to be left out.
             key: what the message is about, for topics that retain or conflate.
 
@@ -200,7 +202,7 @@ class Server:
             raise ValueError(f"topic is {topic!r}, a pattern: messages are published for a name")
         if threading.get_ident() != self._thread:
             raise RuntimeError("a server belongs to its event loop's thread: use publish_threadsafe")
-        return self._topics.publish_message(topic, message, text, exclude, key)
+        return self._topics.publish_message(topic, message, text, exclude, key, compress)
 
     def publish_many(
         self, messages: Iterable[tuple[str, Any]], *, exclude: Connection | None = None
@@ -359,7 +361,8 @@ class serve:
         subprotocols: those that the server speaks, best first.
         select_subprotocol: called with the connection and the offered subprotocols; returns one
             of them or None. Instead of the first of `subprotocols` that is offered.
-        compression: None; compression is not available yet.
+        compression: "deflate", or a `Deflate` with settings, for permessage-deflate (RFC 7692) with
+            clients that offer it. None, the default: never.
         process_request: called with the connection and the `Request`; returns a `Response` to
             answer with that and close, None to go on. May be `async def`. Gets every valid HTTP
             request: the place for health checks, pages and authentication.
@@ -406,7 +409,7 @@ class serve:
         origins: Sequence[Any] | None = None,
         subprotocols: Sequence[str] | None = None,
         select_subprotocol: Callable[[Connection, Sequence[str]], str | None] | None = None,
-        compression: None = None,
+        compression: str | Deflate | None = None,
         process_request: Callable[[Connection, Request], Awaitable[Response | None] | Response | None]
         | None = None,
         process_response: Callable[
@@ -429,8 +432,6 @@ class serve:
         reuse_port: bool = False,
         logger: Logger | None = None,
     ) -> None:
-        if compression is not None:
-            raise ValueError(f"compression is {compression!r}, only None is available")
         if text_as not in ("str", "bytes"):
             raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
         functions = dict(
@@ -470,6 +471,7 @@ class serve:
             origins=origins,
             subprotocols=subprotocols,
             select_subprotocol=select_subprotocol,
+            compression=compression_of(compression),
             server_header=server_header,
         )
         if max_connections is None:

@@ -210,12 +210,12 @@ cdef class Connection(Sending):
         """The topics and patterns that it has subscribed to, as a new set."""
         return set() if self.settings.topics is None else set((<Topics>self.settings.topics).names(self))
 
-    def publish(self, str topic not None, message, *, key=None, text=None):
+    def publish(self, str topic not None, message, *, key=None, text=None, compress=None):
         """Publish for all subscribers but this connection; see `Server.publish`."""
         self.check_thread()
         if self.settings.topics is None:
             raise InvalidState("topics are a server's")
-        return (<Topics>self.settings.topics).publish(topic, message, text, self, key)
+        return (<Topics>self.settings.topics).publish(topic, message, text, self, key, compress)
 
     # ------------------------------------------------------------------ facts
 

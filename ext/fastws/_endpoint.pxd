@@ -43,6 +43,8 @@ cdef class Carrier:
     cdef int set_deadline(self, Endpoint endpoint, Due due, double seconds) except -1
     # Let SystemExit and KeyboardInterrupt out, once everything is in order.
     cdef int raise_later(self, error) except -1
+    # A connection may have compression contexts of its own: end those that are idle, from time to time.
+    cdef int watch_contexts(self) except -1
     cdef object address_of(self, Endpoint endpoint, bint peer)
     # Seconds of that clock, now.
     cdef double seconds(self)
@@ -172,6 +174,7 @@ cdef class Endpoint(Protocol):
     cdef int keepalive_answered(self, bytes payload) except -1
     cdef int over(self) except -1
     cdef int released(self) except -1
+    cdef int end_compression(self) except -1
     cdef int check_thread(self) except -1
     cdef Extras more(self)
     cdef object closed_error(self)

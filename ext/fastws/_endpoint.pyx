@@ -21,6 +21,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 from posix.unistd cimport close
 
+from fastws._deflate cimport deflating_free
 from fastws._frames cimport WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG
 from fastws._inbox cimport inbox_free
 from fastws._outbox cimport outbox_append, outbox_free, outbox_new, outbox_overtake, outbox_pong, outbox_share
@@ -56,6 +57,9 @@ cdef class Carrier:
         return 0
 
     cdef int raise_later(self, error) except -1:
+        return 0
+
+    cdef int watch_contexts(self) except -1:
         return 0
 
     cdef object address_of(self, Endpoint endpoint, bint peer):
@@ -256,7 +260,7 @@ cdef class Endpoint(Protocol):
     cdef int write(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
                    PyObject *owner) except -1:
         cdef uint8_t[WS_HEADER_MAX + 125] frame
-        if self.blocked and header[0] >= 0x80 | WS_PING:
+        if self.blocked and header[0] & 8:
             # The peer does not read, so its outbox holds more than it takes: control frames
             # go ahead, and of Pongs only the newest is kept.
             memcpy(frame, header, header_size)
@@ -393,11 +397,18 @@ cdef class Endpoint(Protocol):
             self.settings.opening_count -= 1
             self.settings.open_count += 1
         self.phase = LINGERING
+        self.end_compression()
         PyMem_Free(self.rest)
         self.rest = NULL
         self.paused = False
         self.carrier.finish(self)
         return self.notify_closed()
+
+    cdef int end_compression(self) except -1:
+        """Nothing more will be parsed, nor sent by this connection: give back the contexts."""
+        deflating_free(self.deflating)
+        self.deflating = NULL
+        return 0
 
     cdef int check_thread(self) except -1:
         if self.carrier is not None and PyThread_get_thread_ident() != self.carrier.thread:

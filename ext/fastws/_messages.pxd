@@ -18,6 +18,8 @@ cdef struct Message:
     uint32_t fragments
     # WS_TEXT or WS_BINARY while a message is under way, else 0.
     uint8_t opcode
+    # It comes compressed; the above is about its content.
+    uint8_t packed
 
 
 # Where the bytes of an outgoing message are.
@@ -47,6 +49,9 @@ cdef Known known
 cdef object parse_message(uint8_t opcode, uint8_t *src, size_t size, const uint8_t *key, bint as_bytes,
                           bint *valid)
 
+# The same for content that is not masked.
+cdef object message_of(uint8_t opcode, const uint8_t *src, size_t size, bint as_bytes, bint *valid)
+
 # Append `size` masked bytes to a message. `frame_end`: where the frame that they belong to
 # will end in the message; `last`: nothing follows that frame. 0, or INVALID_TEXT.
 cdef int message_append(Message *message, const uint8_t *src, size_t size, const uint8_t *key, unsigned phase,
@@ -57,6 +62,10 @@ cdef int message_append(Message *message, const uint8_t *src, size_t size, const
 cdef uint8_t *message_tail(Message *message, size_t wanted, uint64_t frame_end, bint last,
                            size_t *room) except NULL
 cdef int message_received(Message *message, size_t size, const uint8_t *key, unsigned phase) noexcept
+
+# Where more content may be put, with room for `wanted` bytes or one more than `max_size` allows, if
+# that is less; whoever does adds to `size`.
+cdef uint8_t *message_room(Message *message, size_t wanted, uint64_t max_size, size_t *room) except NULL
 
 # Hand over the finished message and reset. None with `*valid` = 0 when text ends early.
 cdef object message_finish(Message *message, bint as_bytes, bint *valid)
@@ -69,6 +78,3 @@ cdef void message_drop(Message *message) noexcept
 # Find the bytes of an outgoing message. Returns the object that keeps them alive and
 # unchanged: hold it as long as `payload` is in use.
 cdef object encode_message(object message, object text, Payload *payload)
-
-# The unmasked frame of a whole message, for many connections.
-cdef bytes whole_frame(const Payload *payload)

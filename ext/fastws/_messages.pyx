@@ -12,7 +12,7 @@ from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
-from fastws._frames cimport WS_BINARY, WS_FIN, WS_HEADER_MAX, WS_TEXT, ws_header_encode
+from fastws._frames cimport WS_BINARY, WS_TEXT
 from fastws._kernels cimport active, ws_utf8
 
 cdef extern from "Python.h":
@@ -73,6 +73,28 @@ cdef inline object text_of(const uint8_t *src, size_t size, bint non_ascii):
     text = PyUnicode_New(<Py_ssize_t>size, 127)
     memcpy(PyUnicode_DATA(text), src, size)
     return text
+
+
+cdef object message_of(uint8_t opcode, const uint8_t *src, size_t size, bint as_bytes, bint *valid):
+    cdef ws_utf8 utf8
+    cdef object data
+    valid[0] = True
+    if opcode == WS_TEXT:
+        utf8.dfa = utf8.non_ascii = 0
+        if active.validate(&utf8, src, size) != size or utf8.dfa != 0:
+            valid[0] = False
+            return None
+        if not as_bytes:
+            data = text_of(src, size, utf8.non_ascii)
+            if utf8.non_ascii:
+                known.text = <PyObject *>data
+                known.data = src
+                known.size = size
+            return data
+    data = PyBytes_FromStringAndSize(<const char *>src, <Py_ssize_t>size)
+    if opcode == WS_TEXT:
+        known.text = <PyObject *>data
+    return data
 
 
 cdef object parse_message(uint8_t opcode, uint8_t *src, size_t size, const uint8_t *key, bint as_bytes,
@@ -158,6 +180,21 @@ cdef uint8_t *message_tail(Message *message, size_t wanted, uint64_t frame_end, 
     reserve(message, 1, frame_end, last)
     free = <size_t>_PyBytes_GET_SIZE(message.buffer) - message.size
     room[0] = wanted if wanted < free else free
+    return <uint8_t *>_PyBytes_AS_STRING(message.buffer) + message.size
+
+
+cdef uint8_t *message_room(Message *message, size_t wanted, uint64_t max_size, size_t *room) except NULL:
+    cdef size_t free = 0
+    cdef uint64_t left = max_size - message.handed - message.size
+    if message.buffer != NULL:
+        free = <size_t>_PyBytes_GET_SIZE(message.buffer) - message.size
+    if free < MIN_BUFFER and free <= left:
+        wanted = max(wanted, <size_t>MIN_BUFFER)
+        if left < wanted:
+            wanted = <size_t>left + 1
+        reserve(message, wanted, message.size + min(left, <uint64_t>1 << 62) + 1, True)
+        free = <size_t>_PyBytes_GET_SIZE(message.buffer) - message.size
+    room[0] = free
     return <uint8_t *>_PyBytes_AS_STRING(message.buffer) + message.size
 
 
@@ -261,12 +298,6 @@ cdef object encode_message(object message, object text, Payload *payload):
         if active.validate(&utf8, payload.data, payload.size) != payload.size or utf8.dfa != 0:
             data.decode()  # raises, and says where
     return data
-
-
-cdef bytes whole_frame(const Payload *payload):
-    cdef uint8_t[WS_HEADER_MAX] header
-    cdef unsigned header_size = ws_header_encode(header, WS_FIN | payload.opcode, payload.size)
-    return header[:header_size] + payload.data[:payload.size]
 
 
 cdef bytes utf8_of(object text):

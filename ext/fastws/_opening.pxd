@@ -10,9 +10,11 @@ cdef class Opening(Endpoint):
     cdef object opening           # ServerHandshake or ClientHandshake, until it is over
     cdef object head              # the raw request head; a Request once asked for
     cdef readonly str subprotocol
+    cdef readonly str extensions  # the response's Sec-WebSocket-Extensions
     cdef uint32_t opened_at       # seconds since the epoch, as the response's Date said
 
     cdef int begin(self) except -1
+    cdef int agreed_on(self, handshake) except -1
     cdef int negotiated(self, response) except -1
     cdef int open_now(self, bytes reply) except -1
     cdef int feed_rest(self, bytes rest) except -1

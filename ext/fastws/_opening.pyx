@@ -43,10 +43,21 @@ cdef class Opening(Endpoint):
         if self.phase == OPENING or self.head is None:
             return None
         return accepting(self.settings.policy, self.request.headers["Sec-WebSocket-Key"].encode(),
-                         self.subprotocol, formatdate(self.opened_at, usegmt=True))
+                         self.subprotocol, self.extensions, formatdate(self.opened_at, usegmt=True))
 
     cdef int begin(self) except -1:
         """Frames may come: start the handler."""
+        return 0
+
+    cdef int agreed_on(self, handshake) except -1:
+        """The opening handshake is complete: take what was agreed on."""
+        cdef object deflate = handshake.deflate
+        self.subprotocol = handshake.subprotocol
+        if deflate is not None:
+            self.extensions = deflate.header
+            self.use_deflate(deflate)
+            if deflate.out_takeover or deflate.in_takeover:
+                self.carrier.watch_contexts()
         return 0
 
     # ------------------------------------------------------------------ the server's side
@@ -111,6 +122,8 @@ cdef class Opening(Endpoint):
             raise TypeError(f"process_response returned {response!r:.100}, expected a Response or None")
         if response.status_code == 101:
             self.more().response = response
+            if "Sec-WebSocket-Extensions" not in response.headers:
+                self.opening.deflate = None  # a hook does not want it
             return self.open_now(self.opening.serialize(response))
         return self.reject(response)
 
@@ -128,7 +141,7 @@ cdef class Opening(Endpoint):
             return self.reject(rejection(500, "Failed to open a WebSocket connection."))
         if self.phase != OPENING:
             return 0
-        self.subprotocol = handshake.subprotocol
+        self.agreed_on(handshake)
         rest = handshake.rest
         self.opening = None
         self.opened_at = http_date.second
@@ -172,7 +185,7 @@ cdef class Opening(Endpoint):
             return self.refuse(error)
         self.opening = None
         self.head = handshake.head
-        self.subprotocol = handshake.subprotocol
+        self.agreed_on(handshake)
         self.more().response = handshake.response
         self.callbacks = RECEIVES
         self.started()

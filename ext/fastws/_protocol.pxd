@@ -1,8 +1,9 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastws._deflate cimport Deflating
 from fastws._frames cimport WS_HEADER_MAX, ws_header
-from fastws._messages cimport Message
+from fastws._messages cimport Message, Payload
 
 
 cdef class Protocol:
@@ -13,6 +14,9 @@ cdef class Protocol:
     cdef bint text_as_bytes
     # The role: a client masks and its peer must not, RFC 6455 5.1.
     cdef bint client
+    # Compression, RFC 7692; NULL: none was agreed on. The bits of RSV1-3 that may be set then.
+    cdef Deflating *deflating
+    cdef uint8_t rsv_allowed
 
     # --- where the closing handshake stands, RFC 6455 7.1
     # A Close frame of ours was queued; one of the peer's was received; the connection was
@@ -55,6 +59,8 @@ cdef class Protocol:
     # Out. Queue frames; `first` is FIN and opcode; `owner` keeps `data` alive and unchanged
     # (may be NULL up to 125 bytes).
     cdef int send_frame(self, uint8_t first, const uint8_t *data, size_t size, PyObject *owner) except -1
+    cdef int send_message(self, const Payload *payload, PyObject *owner, object compress) except -1
+    cdef int use_deflate(self, agreed) except -1
     cdef int send_close(self, code, str reason) except -1
     # _Fail the WebSocket Connection_, RFC 6455 7.1.7.
     cdef int fail(self, int code, str reason) except -1
@@ -75,6 +81,8 @@ cdef class Protocol:
     # Internal.
     cdef int begin_frame(self) except -1
     cdef Py_ssize_t take_payload(self, uint8_t *data, size_t available) except -1
+    cdef int take_packed(self, uint8_t *data, size_t size) except -1
+    cdef int bad_message(self, int verdict) except -1
     cdef int take_control(self, uint8_t *data, size_t size) except -1
     cdef int end_control(self, const uint8_t *payload, size_t size) except -1
     cdef int end_message(self) except -1

@@ -20,6 +20,10 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from fastws._deflate cimport (
+    CORRUPT, ENDLESS, TOO_LARGE, WS_RSV1, deflate_message, deflating_free, deflating_new, inflate_end, inflate_some,
+    inflate_whole, is_worth, most_taken,
+)
 from fastws._frames cimport (
     WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT,
     encode_close, header_error, ws_close_code_valid, ws_header_decode, ws_header_encode,
@@ -81,9 +85,11 @@ cdef class Protocol:
         self.max_size = NO_LIMIT
         self.message.buffer = NULL
         self.control = NULL
+        self.deflating = NULL
 
     def __dealloc__(self):
         message_drop(&self.message)
+        deflating_free(self.deflating)
         PyMem_Free(self.control)
 
     @cython.nonecheck(False)
@@ -109,7 +115,7 @@ cdef class Protocol:
                 return p - data
             if not self.in_frame:
                 if self.header_size == 0:
-                    used = ws_header_decode(p, <size_t>(end - p), 0, not self.client, &self.frame)
+                    used = ws_header_decode(p, <size_t>(end - p), self.rsv_allowed, not self.client, &self.frame)
                     if used == 0:
                         # p .. end is shorter than a header
                         memcpy(self.header, p, <size_t>(end - p))
@@ -119,7 +125,8 @@ cdef class Protocol:
                 else:
                     take = min(<size_t>(end - p), <size_t>(WS_HEADER_MAX - self.header_size))
                     memcpy(self.header + self.header_size, p, take)
-                    used = ws_header_decode(self.header, self.header_size + take, 0, not self.client, &self.frame)
+                    used = ws_header_decode(self.header, self.header_size + take, self.rsv_allowed,
+                                            not self.client, &self.frame)
                     if used == 0:
                         self.header_size += <uint8_t>take
                         return size
@@ -148,14 +155,23 @@ cdef class Protocol:
         if opcode == WS_CONT:
             if self.message.opcode == 0:
                 return self.violated(PROTOCOL_ERROR, "a continuation frame continues no message")
+            if self.frame.rsv:
+                # RFC 7692 6.1: "the RSV1 bit of the first frame"
+                return self.violated(PROTOCOL_ERROR, "RSV1 is set on a continuation frame")
         else:
             if self.message.opcode != 0:
                 return self.violated(PROTOCOL_ERROR, "a new message begins inside a fragmented one")
             self.message.opcode = opcode
+            self.message.packed = self.frame.rsv != 0
         if self.close_queued:
             return 0  # it will be passed over
+        if self.message.packed:
+            # How much it stands for is seen when it is inflated.
+            if length > most_taken(self.max_size):
+                return self.violated(TOO_BIG, f"a compressed frame is {length} bytes, "
+                                              f"limit for its message is {self.max_size}")
         # have <= max_size always, so that this cannot wrap.
-        if length > self.max_size - have:
+        elif length > self.max_size - have:
             return self.violated(TOO_BIG, f"message is {have + length} bytes, limit is {self.max_size}")
         self.message.fragments += 1
         if self.message.fragments > FRAGMENTS_FREE + have // BYTES_PER_FRAGMENT:
@@ -184,6 +200,9 @@ cdef class Protocol:
                 if self.frame.fin:
                     message_drop(&self.message)
             return <Py_ssize_t>size
+        if self.message.packed:
+            self.take_packed(data, size)
+            return <Py_ssize_t>size
         if self.frame.fin and self.message.fragments == 1 and size == self.frame.length:
             # The whole message is here.
             self.in_frame = False
@@ -207,6 +226,38 @@ cdef class Protocol:
         if self.remaining == 0:
             self.end_message()
         return <Py_ssize_t>size
+
+    cdef int take_packed(self, uint8_t *data, size_t size) except -1:
+        """Take what there is of the current frame's payload, which is compressed."""
+        cdef bint whole = self.frame.fin and self.message.fragments == 1 and size == self.frame.length
+        cdef object message
+        cdef int verdict
+        active.unmask(data, data, size, self.frame.key, <unsigned>(self.frame.length - self.remaining) & 3)
+        self.remaining -= size
+        if whole:
+            self.in_frame = False
+            self.last_opcode = self.message.opcode
+            message = inflate_whole(self.deflating, &self.message, data, size, self.max_size, self.text_as_bytes,
+                                    &verdict)
+            return self.bad_message(verdict) if verdict else self.on_message(message)
+        verdict = inflate_some(self.deflating, &self.message, data, size, self.max_size)
+        if verdict == 0 and self.remaining == 0:
+            if self.frame.fin:
+                verdict = inflate_end(self.deflating, &self.message, self.max_size)
+            if verdict == 0:
+                return self.end_message()
+        return self.bad_message(verdict) if verdict else 0
+
+    cdef int bad_message(self, int verdict) except -1:
+        if verdict == TOO_LARGE:
+            return self.violated(TOO_BIG, f"message is more than {self.max_size} bytes inflated, "
+                                          f"limit is {self.max_size}")
+        if verdict == ENDLESS:
+            return self.violated(TOO_BIG, "a compressed message is longer than its content explains")
+        if verdict == CORRUPT:
+            # RFC 7692 names no code; this is "not consistent with the type of the message", 7.4.1.
+            return self.violated(INVALID_DATA, "a compressed message is invalid")
+        return self.violated(INVALID_DATA, "text is not valid UTF-8")
 
     cdef int end_message(self) except -1:
         """The current data frame is complete; the message is when it was the last."""
@@ -246,7 +297,7 @@ cdef class Protocol:
             `direct_received` takes any number.
         """
         if (not self.in_frame or self.remaining < DIRECT_MIN or self.frame.opcode & 8 or self.held
-                or self.failed or self.close_arrived or self.close_queued):
+                or self.failed or self.close_arrived or self.close_queued or self.message.packed):
             return NULL
         return message_tail(&self.message, <size_t>self.remaining, self.message.size + self.remaining,
                             self.frame.fin, room)
@@ -332,6 +383,23 @@ cdef class Protocol:
             return self.send_masked(header, header_size, data, size)
         return self.write(header, header_size, data, size, owner)
 
+    cdef int send_message(self, const Payload *payload, PyObject *owner, object compress) except -1:
+        """Send a whole message, compressed if that was agreed on and is worth it, or `compress` says so."""
+        cdef Payload packed
+        cdef object packed_owner
+        if self.deflating != NULL and is_worth(self.deflating, payload.size, compress):
+            packed_owner = deflate_message(self.deflating, payload, False, compress is not None, &packed)
+            if packed.data != NULL:
+                return self.send_frame(WS_FIN | WS_RSV1 | packed.opcode, packed.data, packed.size,
+                                       <PyObject *>packed_owner)
+        return self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, owner)
+
+    cdef int use_deflate(self, agreed) except -1:
+        """Compression was agreed on: an extensions.Agreed."""
+        self.deflating = deflating_new(agreed)
+        self.rsv_allowed = WS_RSV1 >> 4
+        return 0
+
     cdef int send_masked(self, uint8_t *header, unsigned header_size, const uint8_t *data, size_t size) except -1:
         """Send as a client must, RFC 6455 5.3: masked, with a key that nobody can foresee."""
         cdef uint8_t[SMALL_MASKED] small
@@ -410,9 +478,11 @@ cdef int message_drop_keep(Protocol self) except -1:
     # After our Close the peer may still finish a fragmented message, which is passed over;
     # that one is under way stays known, for the rules of 5.4.
     cdef uint8_t opcode = self.message.opcode
+    cdef uint8_t packed = self.message.packed
     cdef uint32_t fragments = self.message.fragments
     message_drop(&self.message)
     self.message.opcode = opcode
+    self.message.packed = packed
     self.message.fragments = fragments
     return 0
 
@@ -428,14 +498,17 @@ cdef class Recorder(Protocol):
         client: the role; the peer is a server.
         streaming: take messages in fragments.
         on_event: called with each event as it happens; may call the methods of this object.
+        deflate: an extensions.Agreed; None: no compression.
 
     `events` holds ("message", object), ("fragment", object, bool), ("ping", bytes), ("pong", bytes),
     ("close", code, reason) and ("fail", code, reason).
     """
 
     def __init__(self, *, max_size=None, text_as="str", hold_after_message=False, on_event=None, client=False,
-                 streaming=False):
+                 streaming=False, deflate=None):
         self.client = client
+        if deflate is not None:
+            self.use_deflate(deflate)
         self.streaming = streaming
         if max_size is not None:
             self.max_size = max_size
@@ -507,11 +580,11 @@ cdef class Recorder(Protocol):
         """Take messages again."""
         self.held = False
 
-    def send(self, message, *, text=None):
+    def send(self, message, *, text=None, compress=None):
         """Send a message: str, bytes or another contiguous buffer; `text` overrides its kind."""
         cdef Payload payload
         cdef object owner = encode_message(message, text, &payload)
-        self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
+        self.send_message(&payload, <PyObject *>owner, compress)
 
     def ping(self, bytes payload=b""):
         """Send a Ping of at most 125 bytes."""

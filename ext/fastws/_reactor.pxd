@@ -35,7 +35,6 @@ cdef class Reactor(Slots):
     cdef int users
 
     # --- descriptors
-    cdef readonly uint32_t open_count
     cdef list listeners           # by index; None: closed
 
     # --- this turn

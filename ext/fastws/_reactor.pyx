@@ -171,7 +171,7 @@ cdef class Reactor(Slots):
             # Before the descriptor closes: its number may be used again at once.
             self.loop.remove_reader(self.epoll)
             self.stop_timer()
-        self.timer = None
+        self.timer = self.context_timer = None
         for listener in self.listeners:
             if listener is not None:
                 self.remove_listener(listener)
@@ -187,7 +187,7 @@ cdef class Reactor(Slots):
         """Internal: we are a forked child. Let go of everything and touch nothing of the parent's."""
         cdef Endpoint connection
         self.closed = True
-        self.timer = None
+        self.timer = self.context_timer = None
         for connection in self.connections:
             if connection is not None and connection.fd >= 0:
                 close(connection.fd)
@@ -684,6 +684,7 @@ cdef class Reactor(Slots):
         else:
             connection.settings.open_count -= 1
         connection.phase = GONE
+        connection.end_compression()
         # What was received with the frame that is being delivered stays undelivered.
         connection.held = True
         connection.dirty = connection.blocked = False

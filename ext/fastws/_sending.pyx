@@ -12,9 +12,11 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport CLOSED, DRAINED, READY, failing, pinged, waiting
+from fastws._deflate cimport WS_RSV1, deflate_message, is_worth
 from fastws._endpoint cimport OPENING, RUNNING, Extras, wake_all
+from fastws._fanout cimport Frames
 from fastws._frames cimport WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_PING, WS_PONG, WS_TEXT, encode_close
-from fastws._messages cimport Payload, encode_message, whole_frame
+from fastws._messages cimport Payload, encode_message
 from fastws._opening cimport Opening
 
 cdef extern from "Python.h":
@@ -29,7 +31,7 @@ cdef class Sending(Opening):
     """What a connection does for those who send; see `Connection`."""
 
     @cython.nonecheck(False)
-    def send(self, message, *, text=None):
+    def send(self, message, *, text=None, compress=None):
         """
         Queue a message; it leaves at the end of the event loop's turn, RFC 6455 6.1.
 
@@ -39,6 +41,7 @@ cdef class Sending(Opening):
                 in fragments, RFC 6455 5.4; so is any other iterable and any asynchronous iterable,
                 of which sending needs an `await`.
             text: True sends bytes, which must be UTF-8, as text; False sends a str as binary.
+            compress: whether to compress, where compression was agreed on. None decides by size.
 
         Returns: an awaitable. Callbacks ignore it; a coroutine that awaits it is held while
             more than `write_limit` bytes wait for this peer.
@@ -57,36 +60,35 @@ cdef class Sending(Opening):
         if self.phase != RUNNING or self.close_queued:
             return self.closed_awaitable()
         if not isinstance(message, (str, bytes)) and is_streamable(message):
-            return self.send_iterable(message, text)
+            return self.send_iterable(message, text, compress)
         owner = encode_message(message, text, &payload)
         if self.outbox != NULL and self.outbox.size > self.settings.write_cap:
             self.drop_overfull()
             return self.closed_awaitable()
         if self.extras is not None and self.extras.stream is not None:
             # It must not come between fragments, RFC 6455 5.4.
-            return (<Stream>self.extras.stream).queue(self, payload.opcode, owner)
-        self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
+            return (<Stream>self.extras.stream).queue(self, payload.opcode, owner, compress)
+        self.send_message(&payload, <PyObject *>owner, compress)
         return self.after_send()
 
-    cdef object send_iterable(self, message, text):
+    cdef object send_iterable(self, message, text, compress):
         """Send a list at once, when there is no other message to wait for; anything else as it comes."""
         cdef Stream mine
         cdef Payload payload
         cdef list fragments
         if not isinstance(message, (list, tuple)) or (self.extras is not None and self.extras.stream is not None):
-            return self.send_fragments(message, text)
-        mine = Stream()
+            return self.send_fragments(message, text, compress)
+        mine = Stream(compress)
         fragments = list(message)
         for fragment in fragments:
             # Nothing is sent of what cannot be sent whole.
             self.encode_fragment(mine, fragment, text, &payload)
         for fragment in fragments:
             self.send_fragment(mine, fragment, text)
-        if mine.started:
-            self.send_frame(WS_FIN | WS_CONT, NULL, 0, NULL)
+        self.end_fragments(mine)
         return self.after_send()
 
-    async def send_fragments(self, message, text):
+    async def send_fragments(self, message, text, compress):
         """Internal: send the items of `message` as one message in fragments."""
         cdef Extras extras = self.more()
         cdef Stream mine
@@ -94,12 +96,12 @@ cdef class Sending(Opening):
             await (<Stream>extras.stream).ended(self)
         if self.phase != RUNNING or self.close_queued:
             raise self.closed_error()
-        mine = extras.stream = Stream()
+        mine = extras.stream = Stream(compress)
         try:
             async for fragment in fragments_of(message):
                 await self.send_fragment(mine, fragment, text)
-            if mine.started and self.phase == RUNNING and not self.close_queued:
-                self.send_frame(WS_FIN | WS_CONT, NULL, 0, NULL)
+            if self.phase == RUNNING and not self.close_queued:
+                self.end_fragments(mine)
         except BaseException:
             # The message cannot be ended as what it was to be.
             if mine.started and self.phase == RUNNING and not self.close_queued:
@@ -117,9 +119,21 @@ cdef class Sending(Opening):
         if self.phase != RUNNING or self.close_queued:
             raise self.closed_error()
         owner = self.encode_fragment(stream, fragment, text, &payload)
-        self.send_frame(WS_CONT if stream.started else stream.opcode, payload.data, payload.size, <PyObject *>owner)
+        if not stream.started:
+            stream.packed = self.deflating != NULL and is_worth(self.deflating, payload.size, stream.compress)
+        if stream.packed:
+            # RFC 7692 6.1: the message is compressed as a whole; RSV1 is set on its first frame.
+            owner = deflate_message(self.deflating, &payload, True, True, &payload)
+        self.send_frame(WS_CONT if stream.started else stream.opcode | (WS_RSV1 if stream.packed else 0),
+                        payload.data, payload.size, <PyObject *>owner)
         stream.started = True
         return self.after_send()
+
+    cdef int end_fragments(self, Stream stream) except -1:
+        if not stream.started:
+            return 0
+        # Of a compressed one the flush behind the last fragment has left: this is the next, RFC 7692 7.2.1.
+        return self.send_frame(WS_FIN | WS_CONT, b"\0", 1 if stream.packed else 0, NULL)
 
     cdef object encode_fragment(self, Stream stream, fragment, text, Payload *payload):
         cdef object owner = encode_message(fragment, None if text else text, payload)
@@ -239,7 +253,7 @@ cdef class Sending(Opening):
         return 0 if self.outbox == NULL else self.outbox.size
 
     cdef int queue_after_stream(self, bytes frame) except -1:
-        (<Stream>self.extras.stream).messages.append((None, frame))
+        (<Stream>self.extras.stream).messages.append((None, frame, None))
         return 0
 
     cdef int notify_closed(self) except -1:
@@ -264,7 +278,8 @@ cdef class Sending(Opening):
 cdef class Stream:
     """A message that is being sent in fragments, and what has to wait for its end."""
 
-    def __cinit__(self):
+    def __cinit__(self, compress=None):
+        self.compress = compress
         self.messages = []
         self.waiters = []
 
@@ -274,20 +289,21 @@ cdef class Stream:
         self.waiters.append(future)
         return future
 
-    cdef object queue(self, Sending connection, uint8_t opcode, owner):
-        self.messages.append((opcode, owner))
+    cdef object queue(self, Sending connection, uint8_t opcode, owner, compress):
+        self.messages.append((opcode, owner, compress))
         return self.ended(connection)
 
     cdef int end(self, Sending connection) except -1:
         cdef Payload payload
-        for opcode, owner in self.messages:
+        for opcode, owner, compress in self.messages:
             if connection.phase != RUNNING or connection.close_queued:
                 break
             if opcode is None:
                 connection.queue_bytes(owner)
                 continue
             encode_message(owner, None, &payload)
-            connection.send_frame(WS_FIN | <uint8_t>opcode, payload.data, payload.size, <PyObject *>owner)
+            payload.opcode = opcode
+            connection.send_message(&payload, <PyObject *>owner, compress)
         return wake_all(self.waiters, None)
 
 
@@ -298,26 +314,28 @@ cdef bytes control_payload(data):
     return payload
 
 
-def broadcast(connections, message, *, text=None):
+def broadcast(connections, message, *, text=None, compress=None):
     """
-    Send one message to many connections; it is encoded once.
+    Send one message to many connections; it is encoded once, and compressed once.
 
     Connections that are closed, closing, or that have to be dropped because more than
     `write_cap` bytes wait for them, are passed over.
 
     Args:
         connections: an iterable of connections.
-        message, text: as `Connection.send` takes them.
+        message, text, compress: as `Connection.send` takes them.
 
     Returns: the number of connections that the message was queued for.
     Raises: TypeError and UnicodeError, as `send` does; then nothing was sent.
     """
     cdef Payload payload
     cdef Sending connection
+    cdef Frames frames
     cdef bytes frame
     cdef Py_ssize_t count = 0
     cdef object owner = encode_message(message, text, &payload)
-    frame = whole_frame(&payload)
+    frames = Frames(compress)
+    frames.encode(&payload)
     for connection in connections:
         if connection.phase != RUNNING or connection.close_queued:
             continue
@@ -327,14 +345,15 @@ def broadcast(connections, message, *, text=None):
             connection.drop_overfull()
             continue
         if connection.client:
-            connection.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, <PyObject *>owner)
+            connection.send_message(&payload, <PyObject *>owner, compress)
             count += 1
             continue
         if connection.extras is not None and connection.extras.stream is not None:
             # It must not come between fragments, RFC 6455 5.4.
-            (<Stream>connection.extras.stream).queue(connection, payload.opcode, owner)
+            (<Stream>connection.extras.stream).queue(connection, payload.opcode, owner, compress)
             count += 1
             continue
+        frame = frames.frames[frames.variant(connection.deflating)]
         # A peer that reads gets a copy, which is gone in a moment; for one that does not, the
         # frame is kept once, however many of them there are.
         connection.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(frame), <size_t>PyBytes_GET_SIZE(frame),

@@ -19,6 +19,7 @@ cdef class Slots(Carrier):
     cdef uint32_t *generations    # by slot
     cdef uint32_t *free_slots     # a stack
     cdef uint32_t slots, free_count
+    cdef readonly uint32_t open_count
 
     # --- time
     cdef Wheel *wheel
@@ -26,6 +27,7 @@ cdef class Slots(Carrier):
     cdef object timer             # the loop's; None: not running
     cdef uint32_t timer_tick
     cdef bint timing              # deadlines are being reached
+    cdef object context_timer     # of the next end_context_period; None: not running
 
     cdef uint32_t take_slot(self) except? 0xFFFFFFFF
     # The slot's events and deadline are void from here on.

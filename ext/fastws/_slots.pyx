@@ -8,6 +8,7 @@ outlive it. One timer of the loop's serves all deadlines.
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport int64_t, uint32_t
 
+from fastws._deflate cimport end_period
 from fastws._endpoint cimport DUE_NOTHING, Carrier, Due, Endpoint
 from fastws._wheel cimport NONE, wheel_clear, wheel_free, wheel_new, wheel_next, wheel_reserve, wheel_set, wheel_take
 
@@ -27,6 +28,9 @@ cdef enum:
     TICK_NS = 50000000
     # Longer ones are cut to this: about a year, in seconds.
     LONGEST = 30000000
+    # Seconds; and how many contexts end in one go, which takes some milliseconds.
+    CONTEXT_PERIOD = 15
+    CONTEXTS_AT_ONCE = 1000
 
 
 cdef int64_t clock_ns() noexcept:
@@ -120,7 +124,22 @@ cdef class Slots(Carrier):
             self.timer_tick = tick
         return 0
 
+    cdef int watch_contexts(self) except -1:
+        if self.context_timer is None:
+            self.context_timer = self.loop.call_later(CONTEXT_PERIOD, self.end_context_period)
+        return 0
+
+    def end_context_period(self):
+        """Internal: end the compression contexts of connections that are idle."""
+        cdef bint more = end_period(CONTEXTS_AT_ONCE)
+        self.context_timer = None
+        if self.open_count and not self.closed:
+            self.context_timer = self.loop.call_later(0.05 if more else CONTEXT_PERIOD, self.end_context_period)
+
     cdef int stop_timer(self) except -1:
+        if self.context_timer is not None:
+            self.context_timer.cancel()
+            self.context_timer = None
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

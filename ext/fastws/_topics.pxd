@@ -2,6 +2,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastws._endpoint cimport Endpoint
+from fastws._fanout cimport VARIANTS, Frames
 
 
 # A subscriber: the connection (borrowed: it leaves before it goes), and the place of this
@@ -38,9 +39,9 @@ cdef class Topic:
 
     # --- for late ones
     cdef readonly uint64_t sequence  # of the last message; 0: none yet
-    cdef dict retained              # the last frame by key; None: not kept
+    cdef dict retained              # the last Frames by key; None: not kept
     cdef uint32_t max_retained
-    cdef object history             # deque of (sequence, time, frame), oldest first; None: not kept
+    cdef object history             # deque of (sequence, time, Frames), oldest first; None: not kept
     cdef double history_seconds
 
     cdef object on_join, on_leave
@@ -50,10 +51,9 @@ cdef class Topic:
 
     cdef int add(self, Endpoint endpoint) except -1
     cdef int remove(self, uint32_t place) except -1
-    # `place`: of the frame in the run that is shared; NULL: it is not in there.
-    cdef int deliver(self, Endpoint endpoint, bytes frame, const uint8_t *place, str key,
-                     PublishResult result) except -1
-    cdef int keep(self, bytes frame, str key) except -1
+    # `live`: it is the publication under way.
+    cdef int deliver(self, Endpoint endpoint, Frames frames, bint live, str key, PublishResult result) except -1
+    cdef int keep(self, Frames frames, str key) except -1
 
 
 cdef class PublishResult:
@@ -74,15 +74,20 @@ cdef class Topics:
     cdef dict rules                 # options of declared names, in order
     cdef uint32_t publication       # the number of the one under way
     cdef object logger
-    # Frames that were published just now, side by side: a bytes object of RUN bytes, of which so
-    # many are in use. Subscribers that read are sent them from there.
-    cdef bytes run
-    cdef uint32_t run_used
+    # Frames that were published just now, side by side: for each variant a bytes object of RUN bytes, of
+    # which so many are in use. Subscribers that read are sent them from there.
+    cdef list runs
+    cdef uint32_t[VARIANTS] run_used
+    # Where those of the publication under way are: valid when `placed` has its number. NULL: nowhere.
+    cdef const uint8_t *places[VARIANTS]
+    cdef uint32_t[VARIANTS] placed
 
-    cdef const uint8_t *share(self, bytes frame) except? NULL
+    cdef const uint8_t *place_of(self, int variant, bytes frame) except? NULL
+    cdef const uint8_t *share(self, int variant, bytes frame) except? NULL
     cdef Topic topic(self, str name)
     cdef int prune(self, Topic topic) except -1
-    cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key)
+    cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key,
+                               object compress)
     cdef object subscribe(self, Endpoint endpoint, str name, object since)
     cdef bint unsubscribe(self, Endpoint endpoint, str name) except -1
     cdef list names(self, Endpoint endpoint)

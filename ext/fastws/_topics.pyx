@@ -24,7 +24,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
-from fastws._messages cimport Payload, encode_message, whole_frame
+from fastws._fanout cimport VARIANTS, Frames
+from fastws._messages cimport Payload, encode_message
 from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_publish
 
 cdef extern from "Python.h":
@@ -189,20 +190,25 @@ cdef class Topic:
         Py_DECREF(self)
         return 0
 
-    cdef int deliver(self, Endpoint endpoint, bytes frame, const uint8_t *place, str key,
-                     PublishResult result) except -1:
+    cdef int deliver(self, Endpoint endpoint, Frames frames, bint live, str key, PublishResult result) except -1:
         cdef Outbox *box = endpoint.outbox
+        cdef const uint8_t *place
+        cdef bytes frame
+        cdef int variant
         if endpoint.phase != RUNNING or endpoint.close_queued:
             return 0
         result.subscribers += 1
+        variant = frames.variant(endpoint.deflating)
+        frame = frames.frames[variant]
         if endpoint.extras is not None and endpoint.extras.stream is not None:
             # Not between the fragments of a message, RFC 6455 5.4.
             endpoint.queue_after_stream(frame)
             result.queued += 1
             return 0
         if not endpoint.blocked or box == NULL:
+            place = self.topics.place_of(variant, frame) if live else NULL
             if place != NULL:
-                endpoint.queue_shared(self.topics.run, place, <size_t>PyBytes_GET_SIZE(frame))
+                endpoint.queue_shared(self.topics.runs[variant], place, <size_t>PyBytes_GET_SIZE(frame))
             else:
                 endpoint.queue(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(frame),
                                <size_t>PyBytes_GET_SIZE(frame), <PyObject *>frame, True)
@@ -225,17 +231,17 @@ cdef class Topic:
         result.queued += 1
         return 0
 
-    cdef int keep(self, bytes frame, str key) except -1:
+    cdef int keep(self, Frames frames, str key) except -1:
         """Keep what late subscribers may ask for."""
         if self.retained is not None:
             # Taken out first, so that the order is that of publication.
             self.retained.pop(key, None)
-            self.retained[key] = frame
+            self.retained[key] = frames
             if len(self.retained) > self.max_retained:
                 del self.retained[next(iter(self.retained))]
         if self.history is not None:
             now = time.monotonic()
-            self.history.append((self.sequence, now, frame))
+            self.history.append((self.sequence, now, frames))
             if self.history_seconds >= 0:
                 while now - self.history[0][1] > self.history_seconds:
                     self.history.popleft()
@@ -244,17 +250,17 @@ cdef class Topic:
     def replay(self, Endpoint endpoint, since):
         """Internal: queue what was kept. Returns: (messages, whether they are all since `since`)."""
         cdef PublishResult result = PublishResult()
-        cdef list frames
+        cdef list kept
         complete = True
         result.slow = []
         if since is None:
-            frames = [] if self.retained is None else list(self.retained.values())
+            kept = [] if self.retained is None else list(self.retained.values())
         else:
             history = [] if self.history is None else self.history
-            frames = [frame for sequence, _, frame in history if sequence > since]
-            complete = since <= self.sequence and len(frames) == self.sequence - since
-        for frame in frames:
-            self.deliver(endpoint, frame, NULL, None, result)
+            kept = [frames for sequence, _, frames in history if sequence > since]
+            complete = since <= self.sequence and len(kept) == self.sequence - since
+        for frames in kept:
+            self.deliver(endpoint, frames, False, None, result)
         return result.queued, complete
 
 
@@ -271,6 +277,7 @@ cdef class Topics:
         self.known = {}
         self.patterns = {}
         self.rules = {}
+        self.runs = [None] * VARIANTS
 
     cdef Topic topic(self, str name):
         """Return the topic, made when it is not known."""
@@ -317,54 +324,61 @@ cdef class Topics:
             del self.known[topic.name]
         return 0
 
-    cdef const uint8_t *share(self, bytes frame) except? NULL:
+    cdef const uint8_t *place_of(self, int variant, bytes frame) except? NULL:
+        """Return where a frame of the publication under way is in its run, or NULL."""
+        if self.placed[variant] != self.publication:
+            self.placed[variant] = self.publication
+            self.places[variant] = self.share(variant, frame)
+        return self.places[variant]
+
+    cdef const uint8_t *share(self, int variant, bytes frame) except? NULL:
         """Copy a small frame behind those that were published before. Returns: where it is, or NULL."""
         cdef uint32_t size = <uint32_t>min(PyBytes_GET_SIZE(frame), RUN)
         cdef uint8_t *place
+        cdef bytes run = self.runs[variant]
         if size > LONGEST_SHARED:
             return NULL
-        if self.run is not None and Py_REFCNT(<PyObject *>self.run) == 1:
-            # All that was in it has left.
-            self.run_used = 0
-        elif self.run is None or self.run_used + size > RUN:
-            self.run = PyBytes_FromStringAndSize(NULL, RUN)
-            self.run_used = 0
-        place = <uint8_t *>PyBytes_AS_STRING(self.run) + self.run_used
+        if run is not None and Py_REFCNT(<PyObject *>run) == 2:
+            # The list's and ours: all that was in it has left.
+            self.run_used[variant] = 0
+        elif run is None or self.run_used[variant] + size > RUN:
+            self.runs[variant] = run = PyBytes_FromStringAndSize(NULL, RUN)
+            self.run_used[variant] = 0
+        place = <uint8_t *>PyBytes_AS_STRING(run) + self.run_used[variant]
         memcpy(place, PyBytes_AS_STRING(frame), size)
-        self.run_used += size
+        self.run_used[variant] += size
         return place
 
-    cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key):
+    cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key,
+                               object compress):
         cdef Payload payload
-        cdef bytes frame
+        cdef Frames frames = Frames(compress)
         cdef Topic topic, pattern
         cdef Endpoint endpoint
         cdef uint32_t i
-        cdef const uint8_t *place
         cdef PublishResult result = PublishResult()
         cdef object owner = encode_message(message, text, &payload)
-        frame = whole_frame(&payload)
+        frames.encode(&payload)
         del owner  # it kept the payload alive
         result.slow = []
         topic = self.topic(name)
         topic.sequence += 1
         topic.published += 1
         result.sequence = topic.sequence
-        topic.keep(frame, key)
+        topic.keep(frames, key)
         self.publication += 1
-        place = self.share(frame)
         for i in range(topic.count):
             endpoint = <Endpoint>topic.members[i].endpoint
             endpoint.publication = self.publication
             if endpoint is not exclude:
-                topic.deliver(endpoint, frame, place, key, result)
+                topic.deliver(endpoint, frames, True, key, result)
         for pattern in topic.patterns:
             for i in range(pattern.count):
                 endpoint = <Endpoint>pattern.members[i].endpoint
                 if endpoint.publication != self.publication:
                     endpoint.publication = self.publication
                     if endpoint is not exclude:
-                        topic.deliver(endpoint, frame, place, key, result)
+                        topic.deliver(endpoint, frames, True, key, result)
         topic.queued += result.queued
         topic.dropped += result.dropped
         topic.conflated += result.conflated
@@ -421,9 +435,9 @@ cdef class Topics:
 
     # ---- for Server
 
-    def publish_message(self, str name, message, text, exclude, key):
+    def publish_message(self, str name, message, text, exclude, key, compress):
         """Internal: `Server.publish`."""
-        return self.publish(name, message, text, exclude, key)
+        return self.publish(name, message, text, exclude, key, compress)
 
     def find(self, str name):
         """Internal: return the topic of that name, or None."""

@@ -9,7 +9,7 @@ import fastws
 def connect(port: int, path: str) -> fastws.connect:
     return fastws.connect(
         f"ws://127.0.0.1:{port}/{path}",
-        compression=None,
+        compression=fastws.Deflate(shared=False, min_size=0),
         proxy=None,
         max_size=32 * 1024 * 1024,
         ping_interval=None,

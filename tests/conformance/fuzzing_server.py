@@ -1,19 +1,17 @@
 """Serve chosen sections of the Autobahn testsuite to one client. For Python 2.7, which the suite needs.
 
-    fuzzing_server.py PACKAGES REPORT SECTION...
+    fuzzing_server.py PACKAGES REPORT MESSAGES SECTION...
 
 Prints its port, then serves until SIGTERM. The rest is as for fuzzing_client.py; a client asks for
 /getCaseCount, for /runCase?case=N&agent=fastws, and at the end for /updateReports?agent=fastws. The syntax is
 also Python 3's, for the linters.
 """
 
-import json
-import os
 import site
 import sys
 
-packages, report = sys.argv[1:3]
-sections = sys.argv[3:]
+packages, report, messages = sys.argv[1:4]
+sections = sys.argv[4:]
 # The suite prints; our standard output is for the port.
 output, sys.stdout = sys.stdout, sys.stderr
 
@@ -23,13 +21,10 @@ site.addsitedir(packages)
 sys.path.sort(key=lambda entry: entry in others)
 
 from autobahntestsuite import case, fuzzing  # noqa: E402 - also installs the reactor
+from cases import choose  # noqa: E402
 from twisted.internet import reactor  # noqa: E402
 
-known = [cls.__name__[len(case.CaseBasename) :].replace("_", ".") for cls in case.Cases]
-chosen = [name for name in known if name.split(".")[0] in sections]
-with open(os.path.join(report, "chosen.json"), "w") as f:
-    json.dump(chosen, f)
-
+chosen = choose(case, sections, int(messages), report)
 server = fuzzing.FuzzingServerFactory({"url": "ws://127.0.0.1:9", "outdir": report, "cases": chosen})
 port = reactor.listenTCP(0, server, interface="127.0.0.1").getHost().port
 # It compares the Host field with this.

@@ -31,7 +31,9 @@ REQUIREMENTS = HERE / "requirements-py27.txt"
 # Masking and UTF-8 in C for the client, which section 9 keeps busy. The suite runs without it.
 ACCELERATOR = "wsaccel==0.6.6"
 # The suite has no 8 and 11; 12 and 13 are compression.
-SECTIONS = ["1", "2", "3", "4", "5", "6", "7", "9", "10"]
+SECTIONS = ["1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13"]
+# Of each case of 12 and 13. The suite's own 1000 take a quarter of an hour.
+MESSAGES = 50
 # 9 is about size, of which the protocol core decides: once is enough.
 WITHOUT_LOAD = [section for section in SECTIONS if section != "9"]
 SERVER = [sys.executable, str(HERE / "server.py")]
@@ -176,21 +178,19 @@ def run_client(command: list[str], log: Path, limit: float) -> None:
 
 
 def fuzz_server(
-    python: str, packages: Path, command: list[str], report: Path, sections: list[str], limit: float
+    python: str, packages: Path, command: list[str], report: Path, cases: list[str], limit: float
 ) -> None:
-    """Run the suite's client against a server of ours."""
+    """Run the suite's client against a server of ours. `cases`: how many messages, and the sections."""
     with running(command, report / "server.log") as port:
-        fuzzing = suite(
-            python, "fuzzing_client.py", packages, f"ws://127.0.0.1:{port}", str(report), *sections
-        )
+        fuzzing = suite(python, "fuzzing_client.py", packages, f"ws://127.0.0.1:{port}", str(report), *cases)
         run_client(fuzzing, report / "client.log", limit)
 
 
 def fuzz_client(
-    python: str, packages: Path, command: list[str], report: Path, sections: list[str], limit: float
+    python: str, packages: Path, command: list[str], report: Path, cases: list[str], limit: float
 ) -> None:
     """Run a client of ours against the suite's server."""
-    fuzzing = suite(python, "fuzzing_server.py", packages, str(report), *sections)
+    fuzzing = suite(python, "fuzzing_server.py", packages, str(report), *cases)
     with running(fuzzing, report / "server.log") as port:
         run_client([*command, str(port)], report / "client.log", limit)
 
@@ -238,6 +238,9 @@ def main() -> int:
     )
     parser.add_argument("--report", type=Path, default=BUILD / "report", metavar="DIR", help="is replaced")
     parser.add_argument(
+        "--messages", type=int, default=MESSAGES, metavar="N", help="in each case of 12, 13; %(default)s"
+    )
+    parser.add_argument(
         "--limit", type=float, default=600.0, metavar="SECONDS", help="for the cases; %(default)s"
     )
     args = parser.parse_args()
@@ -252,11 +255,11 @@ def main() -> int:
         packages = install_suite(python)
         for name, (fuzz, command, sections) in testees.items():
             if args.only in (None, name):
-                chosen = args.sections or sections
+                cases = [str(args.messages), *(args.sections or sections)]
                 passed &= run_cases(
                     name,
-                    lambda report, fuzz=fuzz, command=command, chosen=chosen: fuzz(
-                        python, packages, command, report, chosen, args.limit
+                    lambda report, fuzz=fuzz, command=command, cases=cases: fuzz(
+                        python, packages, command, report, cases, args.limit
                     ),
                     args.report / name,
                 )

@@ -17,9 +17,14 @@ async def echo(ws):
 
 
 async def main() -> None:
-    handler = echo if "--coroutines" in sys.argv[1:] else Echo
+    # Both ways to compress; min_size 0: also what is not worth it.
+    coroutines = "--coroutines" in sys.argv[1:]
+    handler = echo if coroutines else Echo
+    compression = fastws.Deflate(shared=not coroutines, min_size=0)
     # Section 9 sends messages of up to 16 MiB.
-    async with fastws.serve(handler, "127.0.0.1", 0, max_size=32 * 1024 * 1024, compression=None) as server:
+    async with fastws.serve(
+        handler, "127.0.0.1", 0, max_size=32 * 1024 * 1024, compression=compression
+    ) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 

@@ -116,7 +116,7 @@ def test_a_node_client_gets_messages_back_as_what_they_were(run):
         steps.append(["wait", "message"])
     accepted, seen = with_client(run, echo, steps)
     assert seen == [as_said(message) for message in MESSAGES]
-    # It offers compression, which is not available, and goes on without.
+    # It offers compression, which is not switched on, and goes on without.
     assert accepted["extensions"] == ""
 
 

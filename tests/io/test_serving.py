@@ -193,7 +193,11 @@ FROM_1 = ["max_connections", "max_opening"]
         ({"on_message": print}, TypeError, "a handler and on_message: give one or the other"),
         ({"handler": Nothing}, TypeError, "Nothing'> has none of on_open, on_message"),
         ({"handler": 5}, TypeError, "handler is 5, expected a coroutine function, a class or an object with"),
-        ({"compression": "deflate"}, ValueError, "compression is 'deflate', only None is available"),
+        (
+            {"compression": "gzip"},
+            ValueError,
+            "compression is 'gzip', allowed are 'deflate', a Deflate and None",
+        ),
         ({"text_as": "utf"}, ValueError, "text_as is 'utf', allowed are 'str' and 'bytes'"),
         *(
             ({name: value}, ValueError, f"{name} is {value!r}, allowed are {name in FROM_1:d} and more")

@@ -1,0 +1,535 @@
+"""permessage-deflate by zlib: messages inflated as they come, and deflated; RFC 7692 7.2.
+
+In: compressed payloads, in any pieces; messages. Out: content, bounded while it is inflated and, of
+text, validated as it comes out; compressed payloads.
+
+Contexts. A message that refers to none before it needs an inflater only while it is under way, and
+a compressor only for one call: these are shared by all connections. Where messages may refer to
+those before, a connection has its own, from the first message that needs it. If it is idle its compressor
+is ended, since a sender may start anew at any time; its inflater becomes the bytes of its window.
+
+What one sender compresses for many, `shared_frame`, refers to nothing before it. A connection with a
+compressor of its own may be sent it, too, if that starts anew behind it: then distances fit the peer's
+window, which has seen both.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastws._frames cimport WS_FIN, WS_HEADER_MAX, WS_TEXT, ws_header_encode
+from fastws._kernels cimport active
+from fastws._messages cimport INVALID_TEXT, Message, Payload, message_drop, message_finish, message_of, message_room
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+    PyObject *_PyBytes_FromStringAndSize "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
+    char *_PyBytes_AS_STRING "PyBytes_AS_STRING"(PyObject *data) noexcept
+
+cdef extern from "zlib.h" nogil:
+    enum:
+        Z_OK
+        Z_STREAM_END
+        Z_BUF_ERROR
+        Z_MEM_ERROR
+        Z_NO_FLUSH
+        Z_SYNC_FLUSH
+        Z_DEFLATED
+        Z_DEFAULT_STRATEGY
+    int inflateInit2(z_stream *stream, int bits) noexcept
+    int inflateReset2(z_stream *stream, int bits) noexcept
+    int inflateReset(z_stream *stream) noexcept
+    int inflate(z_stream *stream, int flush) noexcept
+    int inflateEnd(z_stream *stream) noexcept
+    int inflateGetDictionary(z_stream *stream, uint8_t *data, uInt *size) noexcept
+    int inflateSetDictionary(z_stream *stream, const uint8_t *data, uInt size) noexcept
+    int deflateInit2(z_stream *stream, int level, int method, int bits, int memory_level, int strategy) noexcept
+    int deflateReset(z_stream *stream) noexcept
+    int deflate(z_stream *stream, int flush) noexcept
+    int deflateEnd(z_stream *stream) noexcept
+    unsigned long deflateBound(z_stream *stream, unsigned long size) noexcept
+
+cdef enum:
+    SCRATCH = 64 * 1024
+    WINDOW = 32 * 1024
+    # Compressed payloads up to this size are copied by outboxes, and so may lie in scratch memory.
+    SMALL = 2048
+    CHUNK = 1 << 30            # the most that is given to zlib at once, whose sizes are unsigned int
+    SPARE_INFLATERS = 16
+    COMPRESSORS = 32
+    # zlib's account: it stopped between two blocks.
+    AT_BOUNDARY = 128
+    # Compressed, a message is not much larger than as it is; senders that flush often add a few bytes each
+    # time. More than this is empty blocks for their own sake.
+    FREE = 64 * 1024
+    PER_BYTE = 4
+    # What going on behind a final block costs us, in bytes of input.
+    ENDING = 256
+
+
+# Used within one call each; the GIL is held throughout.
+cdef uint8_t[SCRATCH] inflated
+cdef uint8_t[SCRATCH] deflated
+cdef uint8_t[WINDOW] window
+
+# RFC 7692 7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message."
+cdef uint8_t[4] TAIL
+TAIL[0] = TAIL[1] = 0
+TAIL[2] = TAIL[3] = 0xFF
+
+cdef z_stream *spare_inflaters[SPARE_INFLATERS]
+cdef int spare_inflater_count = 0
+
+# One for each set of parameters; there are few.
+cdef struct Compressor:
+    z_stream *stream
+    uint8_t level, memory_level, bits
+
+cdef Compressor compressors[COMPRESSORS]
+cdef int compressor_count = 0
+
+# Those that have contexts of their own.
+cdef Deflating *first = NULL
+cdef uint32_t period = 0
+
+
+# ---------------------------------------------------------------------- contexts
+
+cdef Deflating *deflating_new(object agreed) except NULL:
+    cdef Deflating *self = <Deflating *>PyMem_Malloc(sizeof(Deflating))
+    if self == NULL:
+        raise MemoryError
+    memset(self, 0, sizeof(Deflating))
+    self.out_bits = agreed.out_bits
+    self.in_bits = agreed.in_bits
+    self.out_takeover = agreed.out_takeover
+    self.in_takeover = agreed.in_takeover
+    self.level = agreed.level
+    self.memory_level = agreed.memory_level
+    self.min_size = agreed.min_size
+    return self
+
+
+cdef void deflating_free(Deflating *self) noexcept:
+    if self == NULL:
+        return
+    drop_inflater(self)
+    forget_output(self)
+    PyMem_Free(self.window)
+    self.window = NULL
+    disown(self)
+    PyMem_Free(self)
+
+
+cdef z_stream *new_stream() except NULL:
+    cdef z_stream *stream = <z_stream *>PyMem_Malloc(sizeof(z_stream))
+    if stream == NULL:
+        raise MemoryError
+    memset(stream, 0, sizeof(z_stream))
+    return stream
+
+
+cdef z_stream *new_deflater(Deflating *self) except NULL:
+    cdef z_stream *stream = new_stream()
+    if deflateInit2(stream, self.level, Z_DEFLATED, -self.out_bits, self.memory_level, Z_DEFAULT_STRATEGY) != Z_OK:
+        PyMem_Free(stream)
+        raise MemoryError("no memory for a compressor")
+    return stream
+
+
+cdef int take_inflater(Deflating *self) except -1:
+    """Make `inflater` ready for the next bytes, with what was before."""
+    global spare_inflater_count
+    cdef z_stream *stream
+    if self.inflater != NULL:
+        self.used = period
+        return 0
+    if spare_inflater_count:
+        spare_inflater_count -= 1
+        stream = spare_inflaters[spare_inflater_count]
+        inflateReset2(stream, -self.in_bits)
+    else:
+        stream = new_stream()
+        if inflateInit2(stream, -self.in_bits) != Z_OK:
+            PyMem_Free(stream)
+            raise MemoryError("no memory for a decompressor")
+    self.inflater = stream
+    if self.window != NULL:
+        if inflateSetDictionary(stream, self.window, self.window_size) != Z_OK:
+            raise MemoryError("no memory for a decompressor")
+        PyMem_Free(self.window)
+        self.window = NULL
+    if self.in_takeover:
+        own(self)
+    return 0
+
+
+cdef void drop_inflater(Deflating *self) noexcept:
+    global spare_inflater_count
+    if self.inflater == NULL:
+        return
+    if spare_inflater_count < SPARE_INFLATERS:
+        spare_inflaters[spare_inflater_count] = self.inflater
+        spare_inflater_count += 1
+    else:
+        inflateEnd(self.inflater)
+        PyMem_Free(self.inflater)
+    self.inflater = NULL
+    self.ended = False
+
+
+cdef void own(Deflating *self) noexcept:
+    global first
+    self.used = period
+    if self.previous != NULL or first == self:
+        return
+    self.next = first
+    if first != NULL:
+        first.previous = self
+    first = self
+
+
+cdef void disown(Deflating *self) noexcept:
+    global first
+    if self.previous == NULL and first != self:
+        return
+    if first == self:
+        first = self.next
+    else:
+        self.previous.next = self.next
+    if self.next != NULL:
+        self.next.previous = self.previous
+    self.next = self.previous = NULL
+
+
+cdef void forget_output(Deflating *self) noexcept:
+    if self.deflater != NULL:
+        deflateEnd(self.deflater)
+        PyMem_Free(self.deflater)
+        self.deflater = NULL
+
+
+cdef bint end_period(uint32_t most) noexcept:
+    global period
+    cdef Deflating *self = first
+    cdef Deflating *after
+    cdef uInt size = 0
+    while self != NULL:
+        after = self.next
+        if self.used != period and self.taken == 0:
+            if most == 0:
+                return True
+            most -= 1
+            forget_output(self)
+            if self.inflater != NULL and not self.ended:
+                inflateGetDictionary(self.inflater, window, &size)
+                self.window = <uint8_t *>PyMem_Malloc(size if size else 1)
+                if self.window != NULL:
+                    memcpy(self.window, window, size)
+                    self.window_size = size
+                    drop_inflater(self)
+            if self.inflater == NULL:
+                disown(self)
+        self = after
+    period += 1
+    return False
+
+
+# ---------------------------------------------------------------------- in
+
+cdef uint64_t most_taken(uint64_t size) noexcept:
+    return FREE + PER_BYTE * size if size < <uint64_t>-1 // (2 * PER_BYTE) else <uint64_t>-1
+
+
+cdef int go_on_behind_end(Deflating *self) except -1:
+    """RFC 7692 7.2.3.4: after a final block others may follow, with the same window."""
+    cdef uInt size = 0
+    inflateGetDictionary(self.inflater, window, &size)
+    inflateReset(self.inflater)
+    if inflateSetDictionary(self.inflater, window, size) != Z_OK:
+        raise MemoryError("no memory for a decompressor")
+    self.ended = False
+    self.endings += 1
+    return 0
+
+
+cdef int inflate_into(Deflating *self, uint8_t *target, size_t room, size_t *size) except -1:
+    """Call inflate once. Sets `size` to the bytes that came out. 0, or CORRUPT."""
+    cdef z_stream *stream = self.inflater
+    cdef uInt before
+    cdef int code
+    if self.ended:
+        go_on_behind_end(self)
+    before = stream.avail_in
+    stream.next_out = target
+    stream.avail_out = <uInt>room
+    code = inflate(stream, Z_SYNC_FLUSH)
+    size[0] = room - stream.avail_out
+    self.taken += before - stream.avail_in
+    if code == Z_STREAM_END:
+        self.ended = True
+    elif code == Z_MEM_ERROR:
+        raise MemoryError("no memory for a decompressor")
+    elif code != Z_OK and (code != Z_BUF_ERROR or stream.avail_in):
+        return CORRUPT
+    return 0
+
+
+cdef inline bint is_done(Deflating *self) noexcept:
+    """All input is taken, and all that it stands for has come out."""
+    return self.inflater.avail_in == 0 and (self.inflater.avail_out != 0 or self.ended)
+
+
+cdef inline int judge(Deflating *self, uint64_t size, uint64_t max_size) noexcept:
+    if size > max_size:
+        return TOO_LARGE
+    return ENDLESS if self.taken + <uint64_t>ENDING * self.endings > most_taken(size) else 0
+
+
+cdef inline size_t bounded(size_t room, uint64_t have, uint64_t max_size) noexcept:
+    # One byte more than allowed tells that it is too much.
+    cdef uint64_t left = max_size - have
+    return <size_t>(left + 1) if left < room else room
+
+
+cdef int inflate_rest(Deflating *self, Message *message, uint64_t max_size) except -1:
+    """Append what the inflater's input stands for."""
+    cdef uint8_t *tail
+    cdef size_t room, size
+    cdef int verdict
+    while True:
+        tail = message_room(message, 4 * <size_t>self.inflater.avail_in, max_size, &room)
+        room = bounded(min(room, <size_t>CHUNK), message.handed + message.size, max_size)
+        verdict = inflate_into(self, tail, room, &size)
+        if verdict:
+            return verdict
+        message.size += size
+        if message.opcode == WS_TEXT and active.validate(&message.utf8, tail, size) != size:
+            return INVALID_TEXT
+        verdict = judge(self, message.handed + message.size, max_size)
+        if verdict or is_done(self):
+            return verdict
+
+
+cdef int inflate_some(Deflating *self, Message *message, const uint8_t *src, size_t size,
+                      uint64_t max_size) except -1:
+    cdef size_t part
+    cdef int verdict = 0
+    while size and not verdict:
+        part = min(size, <size_t>CHUNK)
+        take_inflater(self)
+        self.inflater.next_in = src
+        self.inflater.avail_in = <uInt>part
+        verdict = inflate_rest(self, message, max_size)
+        src += part
+        size -= part
+    return verdict
+
+
+cdef inline bint needs_tail(Deflating *self) noexcept:
+    # Not behind a final block, where some senders leave it at that; nor for no byte at all, which
+    # we take for an empty message.
+    return self.taken != 0 and not self.ended
+
+
+cdef int settle(Deflating *self) noexcept:
+    """The message is over. 0, or CORRUPT when it ended inside a block."""
+    cdef int verdict = 0
+    if self.inflater != NULL:
+        if self.taken and not self.ended and not self.inflater.data_type & AT_BOUNDARY:
+            verdict = CORRUPT
+        if not self.in_takeover:
+            drop_inflater(self)
+    self.taken = 0
+    self.endings = 0
+    return verdict
+
+
+cdef int inflate_end(Deflating *self, Message *message, uint64_t max_size) except -1:
+    cdef int verdict = 0
+    if needs_tail(self):
+        verdict = inflate_some(self, message, TAIL, 4, max_size)
+    return verdict or settle(self)
+
+
+cdef object inflate_whole(Deflating *self, Message *message, const uint8_t *src, size_t size, uint64_t max_size,
+                          bint as_bytes, int *verdict):
+    cdef uint8_t opcode = message.opcode
+    cdef size_t have = 0
+    cdef size_t more = 0
+    cdef size_t room
+    cdef bint valid
+    cdef object content
+    verdict[0] = 0
+    if size and size <= SCRATCH:
+        # Nearly all messages come out whole in scratch memory.
+        take_inflater(self)
+        self.inflater.next_in = src
+        self.inflater.avail_in = <uInt>size
+        verdict[0] = inflate_into(self, inflated, bounded(SCRATCH, 0, max_size), &have)
+        if verdict[0] == 0 and is_done(self) and have < SCRATCH and have <= max_size:
+            if needs_tail(self):
+                self.inflater.next_in = TAIL
+                self.inflater.avail_in = 4
+                verdict[0] = inflate_into(self, inflated + have, bounded(SCRATCH - have, have, max_size), &more)
+                have += more
+            if verdict[0] == 0:
+                # What goes on behind the tail was cut off.
+                verdict[0] = judge(self, have, max_size) or (settle(self) if is_done(self) else <int>CORRUPT)
+            if verdict[0]:
+                return None
+            message_drop(message)
+            content = message_of(opcode, inflated, have, as_bytes, &valid)
+            if not valid:
+                verdict[0] = INVALID_TEXT
+            return content
+        if verdict[0]:
+            return None
+        # It is larger.
+        memcpy(message_room(message, have, max_size, &room), inflated, have)
+        message.size = have
+        if opcode == WS_TEXT and active.validate(&message.utf8, inflated, have) != have:
+            verdict[0] = INVALID_TEXT
+            return None
+        verdict[0] = judge(self, have, max_size) or inflate_rest(self, message, max_size)
+    else:
+        verdict[0] = inflate_some(self, message, src, size, max_size)
+    if verdict[0] == 0:
+        verdict[0] = inflate_end(self, message, max_size)
+    if verdict[0]:
+        return None
+    content = message_finish(message, as_bytes, &valid)
+    if not valid:
+        verdict[0] = INVALID_TEXT
+    return content
+
+
+# ---------------------------------------------------------------------- out
+
+cdef bint is_worth(Deflating *self, size_t size, object compress) except -1:
+    if self.out_bits < 9:
+        return False
+    return size >= self.min_size if compress is None else bool(compress)
+
+
+cdef z_stream *common_deflater(Deflating *self) except NULL:
+    """Return the compressor of all connections with such parameters, at its start."""
+    global compressor_count
+    cdef Compressor *found
+    cdef int i
+    for i in range(compressor_count):
+        found = &compressors[i]
+        if found.level == self.level and found.bits == self.out_bits and found.memory_level == self.memory_level:
+            deflateReset(found.stream)
+            return found.stream
+    if compressor_count == COMPRESSORS:
+        # A program with more sets of parameters than that: the last one changes.
+        compressor_count -= 1
+        deflateEnd(compressors[compressor_count].stream)
+        PyMem_Free(compressors[compressor_count].stream)
+    found = &compressors[compressor_count]
+    found.stream = new_deflater(self)
+    found.level = self.level
+    found.bits = self.out_bits
+    found.memory_level = self.memory_level
+    compressor_count += 1
+    return found.stream
+
+
+cdef object run_deflater(z_stream *stream, const uint8_t *src, size_t size, Payload *packed):
+    """Compress with a sync flush at the end. Sets `packed`, and returns who has its bytes, or None."""
+    cdef PyObject *buffer = NULL
+    cdef uint8_t *target = deflated
+    cdef size_t room = SCRATCH
+    cdef size_t used = 0
+    cdef size_t part
+    cdef object owner
+    # 64: more than a flush may add.
+    cdef size_t bound = deflateBound(stream, size) + 64
+    if bound > SCRATCH:
+        room = bound
+        buffer = _PyBytes_FromStringAndSize(NULL, <Py_ssize_t>room)
+        if buffer == NULL:
+            raise MemoryError
+        target = <uint8_t *>_PyBytes_AS_STRING(buffer)
+    stream.next_in = src
+    stream.avail_in = 0
+    while True:
+        if stream.avail_in == 0:
+            part = min(size, <size_t>CHUNK)
+            stream.avail_in = <uInt>part
+            size -= part
+        if room - used < 64:
+            # It is more than zlib's bound, which does not know of flushes.
+            if buffer == NULL:
+                buffer = _PyBytes_FromStringAndSize(NULL, 2 * SCRATCH)
+                if buffer == NULL:
+                    raise MemoryError
+                memcpy(_PyBytes_AS_STRING(buffer), deflated, used)
+                room = 2 * SCRATCH
+            else:
+                room = 2 * room
+                _PyBytes_Resize(&buffer, <Py_ssize_t>room)
+            target = <uint8_t *>_PyBytes_AS_STRING(buffer)
+        stream.next_out = target + used
+        part = min(room - used, <size_t>CHUNK)
+        stream.avail_out = <uInt>part
+        deflate(stream, Z_NO_FLUSH if size else Z_SYNC_FLUSH)
+        used += part - stream.avail_out
+        if size == 0 and stream.avail_in == 0 and stream.avail_out != 0:
+            break
+    packed.data = target
+    packed.size = used
+    if buffer == NULL:
+        return None
+    owner = <object>buffer  # a second reference
+    Py_XDECREF(buffer)
+    return owner
+
+
+cdef object deflate_message(Deflating *self, const Payload *payload, bint more, bint needed, Payload *packed):
+    cdef z_stream *stream
+    cdef object owner
+    if self.out_takeover:
+        if self.deflater == NULL:
+            self.deflater = new_deflater(self)
+        own(self)
+        stream = self.deflater
+    else:
+        stream = common_deflater(self)
+    try:
+        owner = run_deflater(stream, payload.data, payload.size, packed)
+    except MemoryError:
+        forget_output(self)  # it knows of a message that the peer does not get
+        raise
+    packed.opcode = payload.opcode
+    if not more and packed.size <= 4:
+        # RFC 7692 7.2.3.6: an empty message is one octet.
+        deflated[0] = 0
+        packed.data = deflated
+        packed.size = 1
+    elif not more:
+        # 7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
+        packed.size -= 4
+    if packed.size >= payload.size and not self.out_takeover and not needed:
+        packed.data = NULL
+        return None
+    if packed.size > SMALL and (owner is None or PyBytes_GET_SIZE(owner) > 2 * <Py_ssize_t>packed.size):
+        owner = PyBytes_FromStringAndSize(<const char *>packed.data, <Py_ssize_t>packed.size)
+        packed.data = <const uint8_t *>PyBytes_AS_STRING(owner)
+    return owner
+
+
+cdef bytes shared_frame(Deflating *self, const Payload *payload):
+    cdef uint8_t[WS_HEADER_MAX] header
+    cdef unsigned header_size
+    cdef Payload packed
+    cdef object _owner = run_deflater(common_deflater(self), payload.data, payload.size, &packed)
+    packed.size -= 4
+    if packed.size >= payload.size:
+        return None
+    header_size = ws_header_encode(header, WS_FIN | WS_RSV1 | payload.opcode, packed.size)
+    return header[:header_size] + packed.data[:packed.size]
