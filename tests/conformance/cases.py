@@ -14,7 +14,7 @@ def choose(case, sections, messages, report):
     """
     for group in (case.Case12_X_X, case.Case13_X_X):
         for cls in group:
-            cls.DESCRIPTION = "{} messages, not {}. {}".format(messages, cls.COUNT, cls.DESCRIPTION)
+            cls.DESCRIPTION = str(messages) + " messages, not " + str(cls.COUNT) + ". " + cls.DESCRIPTION
             cls.COUNT = messages
     # The suite's own patterns match more than they say ("1.*" takes 10.1.1 too), so it gets plain ids.
     known = [cls.__name__[len(case.CaseBasename) :].replace("_", ".") for cls in case.Cases]

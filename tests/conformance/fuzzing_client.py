@@ -3,8 +3,8 @@
     fuzzing_client.py PACKAGES URL REPORT MESSAGES SECTION...
 
 PACKAGES is the folder that the suite was installed into. REPORT, an existing folder, receives `chosen.json`
-(the ids of the cases of the SECTIONs, see cases.py), `index.json` (id to outcome) and a page per case. A run that is ended
-by SIGTERM reports what it has. The syntax is also Python 3's, for the linters.
+(the ids of the cases of the SECTIONs, see cases.py), `index.json` (id to outcome) and a page per case. A run
+that is ended by SIGTERM reports what it has. The syntax is also Python 3's, for the linters.
 """
 
 import site
