@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import resource
+import secrets
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
@@ -69,6 +70,8 @@ class Server:
 
     Attributes:
         sockets: the listening sockets.
+        epoch: 16 hexadecimal digits that tell this server from others, and from itself after a restart:
+            sequence numbers of topics are its own.
         handlers: what `serve` was given is called for each connection.
     """
 
@@ -85,6 +88,7 @@ class Server:
         self._closing: asyncio.Task[None] | None = None
         self._closed = loop.create_future()
         self._topics = Topics(logger)
+        self.epoch = secrets.token_hex(8)
         self._thread = threading.get_ident()
         self._idle: asyncio.Future[None] | None = None
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 MAX_COMMAND = 4096  # characters
+NEVER = 2**64 - 1  # a sequence number that no topic reaches
 
 
 class Refused(Exception):
@@ -57,6 +58,9 @@ class TickerHandler(Handler):
                 since = command.get("since")
                 if since is not None and (type(since) is not int or since < 0):
                     raise Refused(f"since is {since!r:.50}, expected a sequence number")
+                epoch = command.get("epoch")
+                if since is not None and epoch is not None and epoch != ws.server.epoch:
+                    since = NEVER  # its numbers are another server's
                 if topic not in ws.topics and len(ws.topics) >= self.max_topics:
                     raise Refused(f"at most {self.max_topics} topics for a connection")
                 allowed = self.authorise(ws, topic)
@@ -103,6 +107,7 @@ class TickerHandler(Handler):
                 "sequence": sequence,
                 "replayed": replayed,
                 "complete": complete,
+                "epoch": ws.server.epoch,
             },
         )
 

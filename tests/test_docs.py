@@ -186,22 +186,32 @@ def get(port, path):
 
 def test_the_ticker_serves_its_page_and_its_prices_on_one_port():
     async def prices(port):
+        """Subscribe to one topic that there is not, and to all that there are; return what comes."""
         async with websockets.connect(f"ws://127.0.0.1:{port}/") as client:
-            return [json.loads(await client.recv()) for _ in range(3)]
+            for topic in ("other", "prices.*"):
+                await client.send(json.dumps({"op": "subscribe", "topic": topic}))
+            refused = json.loads(await client.recv())
+            got = []
+            while len(got) < 12:
+                message = json.loads(await client.recv())
+                if "data" in message:
+                    got.append(message)
+            return refused, got
 
     with running("examples/ticker/server.py", "--port", "0") as (process, port):
         status, headers, body = get(port, "/")
         assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
         assert get(port, "/health")[::2] == (200, b"ok\n")
         assert get(port, "/nothing")[0] == 404
-        first, *later = bounded(prices(port))
-        assert len(first) > 1
-        symbols = {tick["symbol"] for tick in first}
-        for tick in first + [tick for ticks in later for tick in ticks]:
-            assert tick["symbol"] in symbols
-            assert float(tick["price"]) > 0
-            assert isinstance(tick["change"], float)
-        assert all(later)
+        refused, got = bounded(prices(port))
+        assert refused == {"op": "error", "error": "not allowed: other"}
+        # The last price of each symbol, retained; then those that follow.
+        assert len({message["topic"] for message in got[:5]}) == 5
+        assert {message["topic"] for message in got[5:]} <= {message["topic"] for message in got[:5]}
+        for message in got:
+            assert message["sequence"] > 0
+            assert float(message["data"]["price"]) > 0
+            assert isinstance(message["data"]["change"], float)
         assert stops_with_0(process)
 
     text = body.decode()
@@ -210,10 +220,12 @@ def test_the_ticker_serves_its_page_and_its_prices_on_one_port():
     assert page.text["title"].strip()
     assert {"table", "script"} <= set(page.tags)
     # Self-contained: it opens where there is no other network.
-    assert page.references == []
+    assert [reference for reference in page.references if not reference.startswith("data:")] == []
     assert not re.search(r"""(?:https?:)?//[\w-]+\.\w|@import|url\(|\bfetch\(|\bimport\b""", text)
     # What the script looks up is in the page.
-    for name in re.findall(r'getElementById\("(\w+)"\)', text):
+    names = re.findall(r'\$\("(\w+)"\)', text)
+    assert names
+    for name in names:
         assert f'id="{name}"' in text
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from dataclasses import dataclass, field
 
 START = {"BTC-USD": 97_421.15, "ETH-USD": 3_388.40, "SOL-USD": 241.07, "EUR-USD": 1.0842, "XAU-USD": 2_716.30}
@@ -17,29 +18,25 @@ class Market:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.sequence = 0
 
-    def step(self) -> list[dict[str, object]]:
-        """Return the ticks of one step: symbol, price, change since the start in percent."""
-        ticks: list[dict[str, object]] = []
+    def step(self) -> dict[str, dict[str, object]]:
+        """Return the ticks of one step, by symbol."""
+        ticks = {}
         for symbol, price in self.prices.items():
             if self.random.random() < 0.5:
                 continue
             distance = math.log(price / START[symbol])
             move = self.random.gauss(0, VOLATILITY[symbol]) - 0.001 * distance
-            price *= math.exp(move)
-            self.prices[symbol] = price
-            ticks.append(self.tick(symbol))
+            self.prices[symbol] = price * math.exp(move)
+            ticks[symbol] = self.tick(symbol)
         return ticks
 
     def tick(self, symbol: str) -> dict[str, object]:
-        """Return the current tick of `symbol`."""
-        self.sequence += 1
+        """Return the current price, its change since the start in percent, and the time in seconds."""
         price = self.prices[symbol]
         digits = 5 if price < 10 else 2
         return {
-            "n": self.sequence,
-            "symbol": symbol,
             "price": f"{price:.{digits}f}",
             "change": round((price / START[symbol] - 1) * 100, 3),
+            "time": round(time.time(), 3),
         }

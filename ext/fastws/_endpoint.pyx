@@ -260,7 +260,7 @@ cdef class Endpoint(Protocol):
     cdef int write(self, const uint8_t *header, unsigned header_size, const uint8_t *data, size_t size,
                    PyObject *owner) except -1:
         cdef uint8_t[WS_HEADER_MAX + 125] frame
-        if self.blocked and header[0] & 8:
+        if self.blocked and header[0] & 0x0F >= WS_PING:
             # The peer does not read, so its outbox holds more than it takes: control frames
             # go ahead, and of Pongs only the newest is kept.
             memcpy(frame, header, header_size)

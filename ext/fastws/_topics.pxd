@@ -88,6 +88,7 @@ cdef class Topics:
     cdef int prune(self, Topic topic) except -1
     cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key,
                                object compress)
+    cdef int account(self, Topic topic, PublishResult result) except -1
     cdef object subscribe(self, Endpoint endpoint, str name, object since)
     cdef bint unsubscribe(self, Endpoint endpoint, str name) except -1
     cdef list names(self, Endpoint endpoint)

@@ -248,7 +248,7 @@ cdef class Topic:
         return 0
 
     def replay(self, Endpoint endpoint, since):
-        """Internal: queue what was kept. Returns: (messages, whether they are all since `since`)."""
+        """Internal: queue what was kept. Returns: (messages, whether they are all, of those since `since`)."""
         cdef PublishResult result = PublishResult()
         cdef list kept
         complete = True
@@ -261,7 +261,11 @@ cdef class Topic:
             complete = since <= self.sequence and len(kept) == self.sequence - since
         for frames in kept:
             self.deliver(endpoint, frames, False, None, result)
-        return result.queued, complete
+            if result.slow:
+                break
+        self.topics.account(self, result)
+        # Of one that does not read some were dropped.
+        return result.queued, complete and result.queued == <uint32_t>len(kept)
 
 
 cdef class Topics:
@@ -379,6 +383,13 @@ cdef class Topics:
                     endpoint.publication = self.publication
                     if endpoint is not exclude:
                         topic.deliver(endpoint, frames, True, key, result)
+        self.account(topic, result)
+        self.prune(topic)
+        return result
+
+    cdef int account(self, Topic topic, PublishResult result) except -1:
+        """Count what became of deliveries, and close subscribers that were found too slow."""
+        cdef Endpoint endpoint
         topic.queued += result.queued
         topic.dropped += result.dropped
         topic.conflated += result.conflated
@@ -386,11 +397,11 @@ cdef class Topics:
         # Not before: closing changes the arrays.
         for endpoint in result.slow:
             report(self.logger, logging.WARNING, "%s closed: too slow for topic %s, %d bytes wait for it",
-                   endpoint.carrier.address_of(endpoint, True), name, endpoint.outbox.size if endpoint.outbox else 0)
+                   endpoint.carrier.address_of(endpoint, True), topic.name,
+                   endpoint.outbox.size if endpoint.outbox else 0)
             endpoint.begin_close(TRY_AGAIN_LATER, "too slow")
         result.slow = None
-        self.prune(topic)
-        return result
+        return 0
 
     cdef object subscribe(self, Endpoint endpoint, str name, object since):
         cdef Topic topic = self.topic(name)
@@ -406,10 +417,12 @@ cdef class Topics:
         topic.add(endpoint)
         if topic.is_pattern:
             replayed = 0
+            complete = True
             for other in self.known.values():
                 if topic in other.patterns:
-                    replayed += other.replay(endpoint, None)[0]
-            complete = True
+                    count, whole = other.replay(endpoint, None)
+                    replayed += count
+                    complete = complete and whole
         else:
             replayed, complete = topic.replay(endpoint, since)
         if topic.on_join is not None:

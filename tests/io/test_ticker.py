@@ -51,6 +51,7 @@ def test_subscribe_publish_unsubscribe(run, handler):
                 "sequence": 0,
                 "replayed": 0,
                 "complete": True,
+                "epoch": server.epoch,
                 "id": 7,
             }
             result = fastws.TickerHandler.publish(server, "p.a", {"price": "1.5", "é": None})
@@ -84,6 +85,23 @@ def test_since_gives_what_was_missed(run):
             await say(op="unsubscribe", topic="p.a")
             await client.send(json.dumps({"op": "subscribe", "topic": "p.a", "since": 1}))
             assert [json.loads(await client.recv()) for _ in range(3)][2]["complete"] is False
+
+    run(main)
+
+
+def test_numbers_of_another_epoch_are_no_continuation(run):
+    async def main():
+        async with talking() as (server, _, say):
+            server.topic("p.a", history=9)
+            for i in range(3):
+                fastws.TickerHandler.publish(server, "p.a", i)
+            other = fastws.serve(Prices, "127.0.0.1", 0)
+            async with other as elsewhere:
+                assert elsewhere.epoch != server.epoch
+                got = await say(op="subscribe", topic="p.a", since=2, epoch=elsewhere.epoch)
+                assert (got["replayed"], got["complete"], got["epoch"]) == (0, False, server.epoch)
+            await say(op="unsubscribe", topic="p.a")
+            assert (await say(op="subscribe", topic="p.a", since=3, epoch=server.epoch))["complete"] is True
 
     run(main)
 

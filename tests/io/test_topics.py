@@ -493,3 +493,31 @@ def test_what_cannot_be_is_refused(run):
                 connection.subscribe("a")
 
     run(main)
+
+
+def test_a_replay_that_a_stuck_subscriber_does_not_get_is_not_called_complete(run):
+    async def main():
+        async with slow("drop") as (server, _, connection, _):
+            kept = server.topic("kept", policy="drop", history=300, max_frames=50)
+            for number in range(300):
+                server.publish("kept", str(number))
+            sequence, replayed, complete = connection.subscribe("kept", since=0)
+            assert (sequence, complete) == (300, False)
+            assert 0 < replayed <= 50
+            assert (kept.queued, kept.dropped) == (replayed, 300 - replayed)
+
+    run(main)
+
+
+def test_a_replay_that_is_too_much_for_a_stuck_subscriber_closes_it_once(run, caplog):
+    async def main():
+        async with slow("drop") as (server, _, connection, _):
+            kept = server.topic("kept", policy="close", history=300, max_frames=50)
+            for number in range(300):
+                server.publish("kept", str(number))
+            assert not connection.subscribe("kept", since=0).complete
+            assert connection.state is fastws.State.CLOSING
+            assert kept.closed == 1
+
+    run(main)
+    assert sum("too slow" in record.getMessage() for record in caplog.records) == 1
