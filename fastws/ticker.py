@@ -59,7 +59,7 @@ class TickerHandler(Handler):
                 if since is not None and (type(since) is not int or since < 0):
                     raise Refused(f"since is {since!r:.50}, expected a sequence number")
                 epoch = command.get("epoch")
-                if since is not None and epoch is not None and epoch != ws.server.epoch:
+                if since is not None and epoch is not None and epoch != self._epoch(ws):
                     since = NEVER  # its numbers are another server's
                 if topic not in ws.topics and len(ws.topics) >= self.max_topics:
                     raise Refused(f"at most {self.max_topics} topics for a connection")
@@ -78,6 +78,11 @@ class TickerHandler(Handler):
         except Refused as error:
             answer(ws, command, {"op": "error", "error": str(error)})
         return None
+
+    @staticmethod
+    def _epoch(ws: Connection) -> str:
+        assert ws.server is not None, "a client's connection has no topics"
+        return ws.server.epoch
 
     def _name(self, command: dict[str, Any]) -> str:
         topic = command.get("topic")
@@ -107,7 +112,7 @@ class TickerHandler(Handler):
                 "sequence": sequence,
                 "replayed": replayed,
                 "complete": complete,
-                "epoch": ws.server.epoch,
+                "epoch": self._epoch(ws),
             },
         )
 

@@ -1,11 +1,13 @@
 """
 An echo server on fastws, for bench.py.
 
-    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--coroutines]
+    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--coroutines] [--deflate]
 
 Binary messages come as bytes. Text comes as str (the default), or with `--mode bytes` as validated bytes, and
-goes back as text either way. With --broadcast each message goes to every connection, by a topic. With
---coroutines the handlers are coroutines instead of callbacks.
+goes back as text either way. With --broadcast each message goes to every connection, by a topic. A
+connection that does not read misses what comes while 64 KiB wait for it: the other servers that have a limit
+have this one, too. With --coroutines the handlers are coroutines instead of callbacks; with --deflate answers
+are compressed.
 """
 
 from __future__ import annotations
@@ -61,11 +63,13 @@ async def main(options: argparse.Namespace) -> None:
         handler,
         "127.0.0.1",
         options.port,
-        compression=None,
+        compression="deflate" if options.deflate else None,
         max_size=32 * 1024 * 1024,
         ping_interval=None,
         **settings,
     ) as server:
+        if options.broadcast:
+            server.topic("all", policy="drop", max_bytes=64 * 1024)
         host, port = server.sockets[0].getsockname()[:2]
         print(f"listening {host}:{port}", flush=True)
         await server.serve_forever()
@@ -77,4 +81,5 @@ if __name__ == "__main__":
     parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
     parser.add_argument("--broadcast", action="store_true")
     parser.add_argument("--coroutines", action="store_true")
+    parser.add_argument("--deflate", action="store_true")
     uvloop.run(main(parser.parse_args()))

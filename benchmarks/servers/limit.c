@@ -9,7 +9,7 @@
  *
  * echo (the default): each frame goes back to its sender, whole (never cut through while it is still arriving).
  * --broadcast: each data frame goes to every connection, its sender included; the frames of one receive leave in one
- * send for each connection.
+ * send for each connection. While MAX_WAITING bytes wait for a connection whose peer does not read, it does not get them.
  *
  * A connection whose peer does not read is not read from until its output has left. */
 #define _GNU_SOURCE
@@ -37,6 +37,7 @@ enum {
     RECEIVE_AT_ONCE = 64 * 1024,    /* then unmasked, while it is in the cache */
     MAX_PAYLOAD = 16 * 1024 * 1024,
     MAX_BACKLOG = 64 * 1024 * 1024,
+    MAX_WAITING = 64 * 1024,        /* broadcast: over it whole messages are dropped; the other servers have the same limit */
     MAX_REQUEST = 16 * 1024,
     MAX_CONTROL = 125,
     MAX_HEADER = 14,
@@ -230,9 +231,22 @@ static void on_writable(int fd) {
     else watch(fd, EPOLLIN);
 }
 
+/* Drops what would go over the limit, whole frames; what the socket took a part of always waits. */
+static void send_unless_full(int fd, uint8_t *data, size_t size) {
+    struct connection *c = &connections[fd];
+    if (c->out) {
+        if (c->out_to - c->out_from + size > MAX_WAITING) return;
+        if (c->out_to > 2 * MAX_WAITING) {      /* read from so slowly that it never empties */
+            memmove(c->out, c->out + c->out_from, c->out_to - c->out_from);
+            c->out_to -= c->out_from, c->out_from = 0;
+        }
+    }
+    transmit(fd, data, size, NULL);
+}
+
 static void send_to_all(uint8_t *data, size_t size) {
     for (int fd = 0; fd <= highest; fd++)
-        if (connections[fd].state == OPEN) transmit(fd, data, size, NULL);
+        if (connections[fd].state == OPEN) send_unless_full(fd, data, size);
 }
 
 /* ---- what arrives */

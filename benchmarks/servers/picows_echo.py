@@ -5,6 +5,8 @@ An echo server on picows' core API, the fastest of its two, for bench.py.
 
 As in picows' README, a frame goes back as the memoryview it came as; with `--mode str` it is decoded to str
 first. With `--mode bytes` nothing has checked that text is UTF-8: that is left to the user of this API.
+With --broadcast each message goes to every connection, one after another; nothing limits what waits for one
+that does not read. It has no compression.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """
 An echo server on websockets' asyncio API and uvloop, for bench.py.
 
-    websockets_echo.py PORT [--mode binary|str|bytes] [--broadcast]
+    websockets_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--deflate]
+
+With --broadcast each message goes to every connection, by the library's `broadcast`: it sets no limit to
+what waits for one that does not read, and compresses for each connection anew. With --deflate compression
+is as it is by default.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ async def main(options: argparse.Namespace) -> None:
         handler,
         "127.0.0.1",
         options.port,
-        compression=None,
+        compression="deflate" if options.deflate else None,
         max_size=32 * 1024 * 1024,
         ping_interval=None,
         backlog=4096,
@@ -48,4 +52,5 @@ if __name__ == "__main__":
     parser.add_argument("port", type=int)
     parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
     parser.add_argument("--broadcast", action="store_true")
+    parser.add_argument("--deflate", action="store_true")
     uvloop.run(main(parser.parse_args()))

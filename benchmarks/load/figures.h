@@ -1,4 +1,4 @@
-/* What load.c reports: latencies, and the processor time of a server. */
+/* What the load reports: latencies, and the processor time of a server. */
 #pragma once
 
 #include <dirent.h>
