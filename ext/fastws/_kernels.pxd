@@ -22,5 +22,20 @@ cdef extern from "ws_kernels.h" nogil:
     const ws_kernels *const *ws_kernels_supported() noexcept
     const ws_kernels *ws_kernels_choose(const char *name) noexcept
 
+# The contract stands in ext/kernels/ws_deflate.h.
+cdef extern from "ws_deflate.h" nogil:
+    const Py_ssize_t WS_DEFLATE_MAX
+    Py_ssize_t WS_DEFLATE_BOUND(Py_ssize_t size) noexcept
+
+    ctypedef struct ws_deflate_state:
+        pass
+
+    void ws_deflate_init(ws_deflate_state *state) noexcept
+    size_t ws_deflate(ws_deflate_state *state, const uint8_t *src, size_t size, uint8_t *dst, size_t room,
+                      unsigned window_bits) noexcept
+
 # The set in use. Never NULL; set once, when _kernels is imported.
 cdef const ws_kernels *active
+
+# ws_deflate with a state of this module's; under the GIL.
+cdef size_t deflate_alone(const uint8_t *src, size_t size, uint8_t *dst, size_t room, unsigned bits) noexcept

@@ -1,7 +1,8 @@
 """The kernels of ext/kernels: which set is in use, and each of them for tests and benchmarks.
 
-In: payload bytes. Out: the same unmasked, RFC 6455 5.3, and whether they are UTF-8, RFC 6455 8.1
-and RFC 3629. Other extension modules call the set in use through `active`, without Python between.
+In: payload bytes. Out: the same unmasked, RFC 6455 5.3, whether they are UTF-8, RFC 6455 8.1 and
+RFC 3629, and the same compressed, RFC 1951 and RFC 7692 7.2.1. Other extension modules call the set
+in use through `active`, and the compressor through `deflate_alone`, without Python between.
 
 FASTWS_KERNELS in the environment names the set to use instead of the best one.
 """
@@ -177,6 +178,48 @@ cdef class Utf8:
         return self.kernel.unmask_validate(
             &self.state, <uint8_t *>pair.dst.buf, <const uint8_t *>pair.src.buf, <size_t>pair.src.len,
             <const uint8_t *>pair.key.buf, pair.phase)
+
+
+cdef ws_deflate_state compressor
+ws_deflate_init(&compressor)
+
+
+cdef size_t deflate_alone(const uint8_t *src, size_t size, uint8_t *dst, size_t room, unsigned bits) noexcept:
+    return ws_deflate(&compressor, src, size, dst, room, bits)
+
+
+def deflate(src, window_bits=15, room=None):
+    """
+    Compress a message for permessage-deflate without context takeover, RFC 7692 7.2.1.
+
+    Args:
+        src: the message; any contiguous buffer.
+        window_bits: 9 to 15, no match reaches further back than 2**window_bits bytes.
+        room: how many bytes the result may have; None, the default, is enough for any.
+
+    Returns: raw DEFLATE without the four bytes 00 00 FF FF at its end; None when that is larger
+        than `room`.
+    Raises: ValueError for an argument out of range.
+    """
+    cdef Py_buffer view
+    cdef bytes result
+    cdef size_t size
+    if not 9 <= window_bits <= 15:
+        raise ValueError(f"window_bits is {window_bits}, allowed are 9 to 15")
+    if room is not None and room < 0:
+        raise ValueError(f"room is {room}, it is at least 0")
+    cdef unsigned bits = window_bits
+    PyObject_GetBuffer(src, &view, PyBUF_SIMPLE)
+    try:
+        if view.len > WS_DEFLATE_MAX:
+            raise ValueError(f"src is {view.len} bytes, limit is {WS_DEFLATE_MAX}")
+        # Lengths are never negative, and nobody else has seen the new object.
+        result = PyBytes_FromStringAndSize(NULL, WS_DEFLATE_BOUND(view.len) if room is None else room)
+        size = deflate_alone(<const uint8_t *>view.buf, <size_t>view.len,
+                             <uint8_t *>PyBytes_AS_STRING(result), <size_t>len(result), bits)
+    finally:
+        PyBuffer_Release(&view)
+    return result[:size] if size else None
 
 
 cdef const ws_kernels *chosen() except NULL:
