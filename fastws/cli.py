@@ -99,6 +99,11 @@ def main() -> None:
     callback=seconds,
     help="Seconds for the closing handshake; 0: no limit.",
 )
+@click.option(
+    "--compression",
+    type=click.Choice(["deflate"]),
+    help="Compress messages with clients that offer it.  [default: never]",
+)
 @click.option("--text-as", default="str", type=click.Choice(["str", "bytes"]), help="How handlers get text.")
 @click.option(
     "--log-level",
