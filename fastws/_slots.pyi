@@ -1,6 +1,8 @@
 from typing_extensions import disjoint_base
 
+from fastws._connection import Connection
 from fastws._endpoint import Carrier
+from fastws.server import Server
 
 @disjoint_base
 class Slots(Carrier):
@@ -11,3 +13,5 @@ class Slots(Carrier):
     @property
     def open_count(self) -> int: ...
     def end_context_period(self) -> None: ...
+    def connections_of(self, server: Server) -> list[Connection]: ...
+    def descriptors_of(self, server: Server) -> list[Connection]: ...

@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastws._connection import Connection
-from fastws._reactor import reactor_of
 from fastws._settings import Settings
 from fastws.client_handshake import USER_AGENT, ClientHandshake
 from fastws.exceptions import InvalidMessage, InvalidStatus, SecurityError
@@ -28,6 +27,8 @@ from fastws.extensions import Deflate, compression_of
 from fastws.headers import Headers, HeadersLike
 from fastws.proxy import get_proxy, parse_proxy, tunnel
 from fastws.server import number, queue_limits
+from fastws.transports import carrier_of, open_client
+from fastws.transports import check as check_transport
 from fastws.uri import WebSocketURI, authority, parse_uri
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class connect:
         host, port: connect there instead; the Host field stays that of `uri`.
         unix: connect to the Unix socket at this path instead.
         local_addr: a pair of host and port to connect from.
+        transport: "reactor" or "streams", see `serve`.
         family: `socket.AF_INET` or `AF_INET6` to use only addresses of that family.
 
     None switches a limit or timeout off. With `sock`, `unix`, `host` or `port` the environment's
@@ -171,7 +173,9 @@ class connect:
         unix: str | os.PathLike[str] | None = None,
         local_addr: LocalAddress | None = None,
         family: int = 0,
+        transport: str | None = None,
     ) -> None:
+        check_transport(transport)
         if text_as not in ("str", "bytes"):
             raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
         for name, value in (
@@ -213,6 +217,7 @@ class connect:
         self._sock_used = False
         self._local_addr = local_addr
         self._family = family
+        self._transport = transport
         self._options: dict[str, Any] = {
             "server": None,
             "policy": None,
@@ -352,8 +357,8 @@ class connect:
             settings = Settings(**self._options)
             sock = await self._open_socket(loop)
             try:
-                # Only now: a reactor ends with its last connection, not without one.
-                self._opened = reactor_of(loop).open_client(sock, settings, handshake)
+                # Only now: a carrier ends with its last connection, not without one.
+                self._opened = open_client(carrier_of(loop, self._transport), sock, settings, handshake)
                 connection = await self._opened
             except InvalidStatus as error:
                 try:
@@ -365,7 +370,7 @@ class connect:
             else:
                 return connection
             finally:
-                sock.close()  # the reactor has its descriptor, or did not take it
+                sock.close()  # the carrier has its descriptor, or did not take it
         raise SecurityError(f"{MAX_REDIRECTS} answers in a row are redirects, allowed are fewer")
 
     async def _connect(self) -> Connection:

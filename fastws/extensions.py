@@ -186,7 +186,7 @@ class Deflate:
             header += f"; {SERVER_NO_TAKEOVER}"
         if self._forbids_takeover(self.client_no_context_takeover):
             header += f"; {CLIENT_NO_TAKEOVER}"
-        if self.server_max_window_bits is not None:
+        if (self.server_max_window_bits or 15) < 15:
             header += f"; {SERVER_BITS}={self.server_max_window_bits}"
         if self.client_max_window_bits is not None:
             return f"{header}; {CLIENT_BITS}={self.client_max_window_bits}"
@@ -201,12 +201,10 @@ class Deflate:
         if len(answers) != 1 or answers[0][0].lower() != NAME:
             raise NegotiationError(f"the server chose the extensions {header!r}, offered is {self.offer()!r}")
         chosen = dictionary(answers[0][1], values_needed=True)
-        for name in (SERVER_NO_TAKEOVER, SERVER_BITS):
-            wanted = self.server_max_window_bits if name == SERVER_BITS else None
-            if name == SERVER_NO_TAKEOVER:
-                asked = self._forbids_takeover(self.server_no_context_takeover)
-            else:
-                asked = wanted is not None
+        for name, asked in (
+            (SERVER_NO_TAKEOVER, self._forbids_takeover(self.server_no_context_takeover)),
+            (SERVER_BITS, (self.server_max_window_bits or 15) < 15),
+        ):
             if asked and name not in chosen:
                 raise NegotiationError(f"the server chose {header!r}, without {name} as offered")
         in_bits = int(chosen.get(SERVER_BITS) or 15)
@@ -324,7 +322,8 @@ def parse(value: str) -> tuple[tuple[str, tuple[tuple[str, str | None], ...]], .
                 i += 2
             parameters.append((parameter, setting))
         if pieces[i] != ",":
-            raise ValueError(f"{pieces[i].lstrip('tq')!r} follows {name!r}, expected a comma or semicolon")
+            what = pieces[i] if pieces[i] in ",;=" else pieces[i][1:]
+            raise ValueError(f"{what!r} follows {name!r}, expected a comma or semicolon")
         found.append((name, tuple(parameters)))
     if not found:
         raise ValueError("it names no extension")

@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fastws._connection import Connection
-from fastws._reactor import reactor_of
 from fastws._settings import Settings
 from fastws._topics import POLICIES, PublishResult, Topic, Topics
 from fastws.extensions import Deflate, compression_of
@@ -27,6 +26,9 @@ from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
 from fastws.opening import negotiator
+from fastws.transports import carrier_of, stop_listening
+from fastws.transports import check as check_transport
+from fastws.transports import listen as listen_on
 
 if TYPE_CHECKING:
     from fastws.http11 import Request, Response
@@ -75,12 +77,18 @@ class Server:
         handlers: what `serve` was given is called for each connection.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, logger: Logger, close_timeout: float | None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        logger: Logger,
+        close_timeout: float | None,
+        transport: str | None = None,
+    ) -> None:
         self._loop = loop
         self._logger = logger
         self._close_timeout = close_timeout
         self._settings: Settings
-        self._reactor = reactor_of(loop)
+        self._carrier = carrier_of(loop, transport)
         self._listeners: list[Any] = []
         self._own_sockets: list[socket.socket] = []
         self._unix_path: str | None = None
@@ -102,7 +110,7 @@ class Server:
     @property
     def connections(self) -> set[Connection]:
         """The connections that are open, also those in the closing handshake, as a new set."""
-        return set(self._reactor.connections_of(self))
+        return set(self._carrier.connections_of(self))
 
     @property
     def logger(self) -> Logger:
@@ -235,17 +243,19 @@ class Server:
 
     # ---------------------------------------------------------------- life
 
-    def _start(self, settings: Settings, sockets: Sequence[socket.socket], own: bool) -> None:
+    async def _start(
+        self, settings: Settings, sockets: Sequence[socket.socket], own: bool, backlog: int
+    ) -> None:
         self._settings = settings
-        self._reactor.hold()
+        self._carrier.hold()
         self._own_sockets = list(sockets) if own else []
         try:
             for sock in sockets:
-                self._listeners.append(self._reactor.listen(sock, settings))
+                self._listeners.append(await listen_on(self._carrier, sock, settings, backlog))
         except BaseException:
             for listener in self._listeners:
-                self._reactor.remove_listener(listener)
-            self._reactor.release()
+                stop_listening(self._carrier, listener)
+            self._carrier.release()
             raise
 
     def _on_idle(self) -> None:
@@ -259,7 +269,7 @@ class Server:
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
-            self._reactor.remove_listener(listener)
+            stop_listening(self._carrier, listener)
         self._listeners.clear()
         for sock in self._own_sockets:
             sock.close()
@@ -289,12 +299,12 @@ class Server:
         try:
             await self._wait_idle(None)
         finally:
-            self._reactor.release()
+            self._carrier.release()
             if not self._closed.done():
                 self._closed.set_result(None)
 
     async def _close(self, code: int, reason: str) -> None:
-        for count, connection in enumerate(self._reactor.descriptors_of(self)):
+        for count, connection in enumerate(self._carrier.descriptors_of(self)):
             connection.shut_down(code, reason)
             if count % 256 == 255:
                 await asyncio.sleep(0)
@@ -320,7 +330,7 @@ class Server:
 
     def abort(self) -> None:
         """Drop every connection now, without a closing handshake."""
-        for connection in self._reactor.descriptors_of(self):
+        for connection in self._carrier.descriptors_of(self):
             connection.abort()
 
     async def wait_closed(self) -> None:
@@ -387,6 +397,8 @@ class serve:
         max_opening: opening handshakes under way; more get 503. Default: a quarter of
             max_connections, at least 256.
         backlog: of the listening sockets, default 4096.
+        transport: "reactor", epoll in C, or "streams", the event loop's own transports. Default: the
+            reactor, where the system has epoll and the loop can watch a descriptor.
         reuse_port: let other processes listen on the same port.
         logger: default `logging.getLogger("fastws.server")`.
 
@@ -433,9 +445,11 @@ class serve:
         max_connections: int | None = None,
         max_opening: int | None = None,
         backlog: int = 4096,
+        transport: str | None = None,
         reuse_port: bool = False,
         logger: Logger | None = None,
     ) -> None:
+        check_transport(transport)
         if text_as not in ("str", "bytes"):
             raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
         functions = dict(
@@ -502,17 +516,18 @@ class serve:
         self._where = (host, port, unix, sock)
         self._backlog = backlog
         self._reuse_port = reuse_port
+        self._transport = transport
         self._server: Server | None = None
 
     async def _serve(self) -> Server:
         loop = asyncio.get_running_loop()
         sockets, own = await self._listen(loop)
         try:
-            server = Server(loop, self._options["logger"], self._options["close_timeout"])
+            server = Server(loop, self._options["logger"], self._options["close_timeout"], self._transport)
             settings = Settings(
                 server=server, on_idle=server._on_idle, topics=server._topics, **self._options
             )
-            server._start(settings, sockets, own)
+            await server._start(settings, sockets, own, self._backlog)
         except BaseException:
             if own:
                 for sock in sockets:

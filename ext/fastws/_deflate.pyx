@@ -25,11 +25,13 @@ from libc.string cimport memcpy, memset
 
 from fastws._frames cimport WS_FIN, WS_HEADER_MAX, WS_TEXT, ws_header_encode
 from fastws._kernels cimport WS_DEFLATE_BOUND, WS_DEFLATE_MAX, active, deflate_alone
-from fastws._messages cimport INVALID_TEXT, Message, Payload, message_drop, message_finish, message_of, message_room
+from fastws._messages cimport (
+    INVALID_TEXT, Message, Payload, known, message_drop, message_finish, message_of, message_room,
+)
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
-    PyObject *_PyBytes_FromStringAndSize "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
+    PyObject *_PyBytes_FromStringAndSize "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
     char *_PyBytes_AS_STRING "PyBytes_AS_STRING"(PyObject *data) noexcept
 
 cdef extern from "zlib.h" nogil:
@@ -57,6 +59,7 @@ cdef extern from "zlib.h" nogil:
 
 cdef enum:
     SCRATCH = 64 * 1024
+    STEP = 16 * 1024           # of input: after each its length is judged
     WINDOW = 32 * 1024
     # Compressed payloads up to this size are copied by outboxes, and so may lie in scratch memory.
     SMALL = 2048
@@ -228,7 +231,7 @@ cdef bint end_period(uint32_t most) noexcept:
                 return True
             most -= 1
             forget_output(self)
-            if self.inflater != NULL and not self.ended:
+            if self.inflater != NULL:
                 inflateGetDictionary(self.inflater, window, &size)
                 self.window = <uint8_t *>PyMem_Malloc(size if size else 1)
                 if self.window != NULL:
@@ -237,6 +240,8 @@ cdef bint end_period(uint32_t most) noexcept:
                     drop_inflater(self)
             if self.inflater == NULL:
                 disown(self)
+            else:
+                self.used = period  # no memory: another time
         self = after
     period += 1
     return False
@@ -287,10 +292,17 @@ cdef inline bint is_done(Deflating *self) noexcept:
     return self.inflater.avail_in == 0 and (self.inflater.avail_out != 0 or self.ended)
 
 
-cdef inline int judge(Deflating *self, uint64_t size, uint64_t max_size) noexcept:
-    if size > max_size:
-        return TOO_LARGE
+cdef inline int judge(Deflating *self, uint64_t size) noexcept:
+    """Is the input longer than its content explains? Asked where that does not depend on how it came."""
     return ENDLESS if self.taken + <uint64_t>ENDING * self.endings > most_taken(size) else 0
+
+
+cdef inline int take_content(Message *message, const uint8_t *data, size_t size, uint64_t max_size) noexcept:
+    """Count and judge `size` bytes at the end of a message."""
+    message.size += size
+    if message.opcode == WS_TEXT and active.validate(&message.utf8, data, size) != size:
+        return INVALID_TEXT
+    return TOO_LARGE if message.handed + message.size > max_size else 0
 
 
 cdef inline size_t bounded(size_t room, uint64_t have, uint64_t max_size) noexcept:
@@ -303,17 +315,12 @@ cdef int inflate_rest(Deflating *self, Message *message, uint64_t max_size) exce
     """Append what the inflater's input stands for."""
     cdef uint8_t *tail
     cdef size_t room, size
-    cdef int verdict
+    cdef int verdict, corrupt
     while True:
         tail = message_room(message, 4 * <size_t>self.inflater.avail_in, max_size, &room)
         room = bounded(min(room, <size_t>CHUNK), message.handed + message.size, max_size)
-        verdict = inflate_into(self, tail, room, &size)
-        if verdict:
-            return verdict
-        message.size += size
-        if message.opcode == WS_TEXT and active.validate(&message.utf8, tail, size) != size:
-            return INVALID_TEXT
-        verdict = judge(self, message.handed + message.size, max_size)
+        corrupt = inflate_into(self, tail, room, &size)
+        verdict = take_content(message, tail, size, max_size) or corrupt
         if verdict or is_done(self):
             return verdict
 
@@ -323,11 +330,13 @@ cdef int inflate_some(Deflating *self, Message *message, const uint8_t *src, siz
     cdef size_t part
     cdef int verdict = 0
     while size and not verdict:
-        part = min(size, <size_t>CHUNK)
+        part = min(size, <size_t>(STEP - self.taken % STEP))
         take_inflater(self)
         self.inflater.next_in = src
         self.inflater.avail_in = <uInt>part
         verdict = inflate_rest(self, message, max_size)
+        if verdict == 0 and self.taken % STEP == 0:
+            verdict = judge(self, message.handed + message.size)
         src += part
         size -= part
     return verdict
@@ -356,7 +365,7 @@ cdef int inflate_end(Deflating *self, Message *message, uint64_t max_size) excep
     cdef int verdict = 0
     if needs_tail(self):
         verdict = inflate_some(self, message, TAIL, 4, max_size)
-    return verdict or settle(self)
+    return verdict or judge(self, message.handed + message.size) or settle(self)
 
 
 cdef object inflate_whole(Deflating *self, Message *message, const uint8_t *src, size_t size, uint64_t max_size,
@@ -365,40 +374,34 @@ cdef object inflate_whole(Deflating *self, Message *message, const uint8_t *src,
     cdef size_t have = 0
     cdef size_t more = 0
     cdef size_t room
+    cdef int corrupt
     cdef bint valid
     cdef object content
     verdict[0] = 0
-    if size and size <= SCRATCH:
-        # Nearly all messages come out whole in scratch memory.
+    if 0 < size < STEP:
+        # Nearly all messages come out whole in scratch memory. A handler may be interrupted by another thread's
+        # connection, and its text must not be said to be there still.
+        known.text = NULL
         take_inflater(self)
         self.inflater.next_in = src
         self.inflater.avail_in = <uInt>size
-        verdict[0] = inflate_into(self, inflated, bounded(SCRATCH, 0, max_size), &have)
-        if verdict[0] == 0 and is_done(self) and have < SCRATCH and have <= max_size:
+        corrupt = inflate_into(self, inflated, bounded(SCRATCH, 0, max_size), &have)
+        if corrupt == 0 and is_done(self) and have < SCRATCH and have <= max_size:
             if needs_tail(self):
                 self.inflater.next_in = TAIL
                 self.inflater.avail_in = 4
-                verdict[0] = inflate_into(self, inflated + have, bounded(SCRATCH - have, have, max_size), &more)
+                corrupt = inflate_into(self, inflated + have, bounded(SCRATCH - have, have, max_size), &more)
                 have += more
-            if verdict[0] == 0:
-                # What goes on behind the tail was cut off.
-                verdict[0] = judge(self, have, max_size) or (settle(self) if is_done(self) else <int>CORRUPT)
-            if verdict[0]:
-                return None
-            message_drop(message)
-            content = message_of(opcode, inflated, have, as_bytes, &valid)
-            if not valid:
-                verdict[0] = INVALID_TEXT
-            return content
-        if verdict[0]:
-            return None
-        # It is larger.
+                if not is_done(self):
+                    corrupt = CORRUPT  # what goes on behind the tail was cut off
+            if corrupt == 0 and have <= max_size:
+                message_drop(message)
+                content = message_of(opcode, inflated, have, as_bytes, &valid)
+                verdict[0] = (judge(self, have) or settle(self)) if valid else <int>INVALID_TEXT
+                return content
+        # It is larger, or something is wrong with it.
         memcpy(message_room(message, have, max_size, &room), inflated, have)
-        message.size = have
-        if opcode == WS_TEXT and active.validate(&message.utf8, inflated, have) != have:
-            verdict[0] = INVALID_TEXT
-            return None
-        verdict[0] = judge(self, have, max_size) or inflate_rest(self, message, max_size)
+        verdict[0] = take_content(message, inflated, have, max_size) or corrupt or inflate_rest(self, message, max_size)
     else:
         verdict[0] = inflate_some(self, message, src, size, max_size)
     if verdict[0] == 0:
@@ -449,8 +452,6 @@ cdef int room_for(size_t bound, PyObject **buffer, uint8_t **target) except -1:
     target[0] = deflated
     if bound > SCRATCH:
         buffer[0] = _PyBytes_FromStringAndSize(NULL, <Py_ssize_t>bound)
-        if buffer[0] == NULL:
-            raise MemoryError
         target[0] = <uint8_t *>_PyBytes_AS_STRING(buffer[0])
     return 0
 
@@ -539,11 +540,7 @@ cdef object deflate_message(Deflating *self, const Payload *payload, bint more, 
         if self.deflater == NULL:
             self.deflater = new_deflater(self)
         own(self)
-        try:
-            owner = run_deflater(self.deflater, payload, packed)
-        except MemoryError:
-            forget_output(self)  # it knows of a message that the peer does not get
-            raise
+        owner = run_deflater(self.deflater, payload, packed)
     else:
         owner = deflate_by_itself(self, payload, needed, packed)
         if packed.data == NULL:

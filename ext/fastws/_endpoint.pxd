@@ -73,6 +73,7 @@ cdef class Extras:
     cdef object response          # to the opening handshake, where it was not the ordinary one
     cdef object opened            # a client's future for the end of the opening handshake
     cdef object id
+    cdef object link              # a _streams.Link, where there is a transport
 
 
 cdef class Endpoint(Protocol):
@@ -124,8 +125,9 @@ cdef class Endpoint(Protocol):
     cdef int64_t pinged_at        # when the unanswered keepalive ping left; 0: none
     cdef readonly double latency
 
-    # --- the carrier's
+    # --- the carrier's. -1: closed.
     cdef int fd
+    cdef uint8_t fd_is_borrowed   # somebody else closes it
     cdef uint32_t slot
     cdef uint32_t interest
     cdef uint8_t address_size

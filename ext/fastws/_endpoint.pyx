@@ -90,7 +90,7 @@ cdef class Endpoint(Protocol):
             outbox_free(self.outbox)
         inbox_free(self.inbox)
         PyMem_Free(self.rest)
-        if self.fd >= 0:
+        if self.fd >= 0 and not self.fd_is_borrowed:
             # The loop was closed under it, and everything let go.
             close(self.fd)
         if self.subscriptions != NULL:
@@ -127,13 +127,18 @@ cdef class Endpoint(Protocol):
         return self.after_input()
 
     cdef int keep_rest(self, const uint8_t *data, Py_ssize_t size) except -1:
-        # Nothing is received while there is a rest, so that there is at most one.
-        self.rest = <uint8_t *>PyMem_Malloc(<size_t>size)
-        if self.rest == NULL:
+        # A reactor receives nothing while there is a rest; a transport may have more before it pauses.
+        cdef size_t left = self.rest_end - self.rest_start if self.rest != NULL else 0
+        cdef uint8_t *rest = <uint8_t *>PyMem_Malloc(left + <size_t>size)
+        if rest == NULL:
             raise MemoryError(f"no memory for {size} bytes of unparsed input")
-        memcpy(self.rest, data, <size_t>size)
+        if left:
+            memcpy(rest, self.rest + self.rest_start, left)
+        memcpy(rest + left, data, <size_t>size)
+        PyMem_Free(self.rest)
+        self.rest = rest
         self.rest_start = 0
-        self.rest_end = size
+        self.rest_end = <uint32_t>(left + <size_t>size)
         return 0
 
     cdef int deliver_rest(self) except -1:

@@ -16,7 +16,7 @@ from fastws._frames cimport WS_BINARY, WS_TEXT
 from fastws._kernels cimport active, ws_utf8
 
 cdef extern from "Python.h":
-    PyObject *_PyBytes_FromStringAndSize "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
+    PyObject *_PyBytes_FromStringAndSize "PyBytes_FromStringAndSize"(const char *, Py_ssize_t) except NULL
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     char *_PyBytes_AS_STRING "PyBytes_AS_STRING"(PyObject *)
     Py_ssize_t _PyBytes_GET_SIZE "PyBytes_GET_SIZE"(PyObject *)
@@ -146,8 +146,6 @@ cdef int reserve(Message *message, size_t wanted, uint64_t frame_end, bint last)
         room = frame_end
     if message.buffer == NULL:
         message.buffer = _PyBytes_FromStringAndSize(NULL, <Py_ssize_t>room)
-        if message.buffer == NULL:
-            raise MemoryError(f"no memory for a message of {room} bytes")
     else:
         try:
             _PyBytes_Resize(&message.buffer, <Py_ssize_t>room)

@@ -60,6 +60,7 @@ cdef class Protocol:
     # (may be NULL up to 125 bytes).
     cdef int send_frame(self, uint8_t first, const uint8_t *data, size_t size, PyObject *owner) except -1
     cdef int send_message(self, const Payload *payload, PyObject *owner, object compress) except -1
+    cdef bint send_packed(self, uint8_t first, const Payload *payload, bint needed) except -1
     cdef int use_deflate(self, agreed) except -1
     cdef int send_close(self, code, str reason) except -1
     # _Fail the WebSocket Connection_, RFC 6455 7.1.7.

@@ -21,8 +21,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastws._deflate cimport (
-    CORRUPT, ENDLESS, TOO_LARGE, WS_RSV1, deflate_message, deflating_free, deflating_new, inflate_end, inflate_some,
-    inflate_whole, is_worth, most_taken,
+    CORRUPT, ENDLESS, TOO_LARGE, WS_RSV1, deflate_message, deflating_free, deflating_new, forget_output, inflate_end,
+    inflate_some, inflate_whole, is_worth, most_taken,
 )
 from fastws._frames cimport (
     WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT,
@@ -60,11 +60,18 @@ cdef bytes masks = b""
 cdef Py_ssize_t masks_used = 0
 
 
-cdef int next_mask(uint8_t *key) except -1:
+cdef int draw_masks() except -1:
+    """See to it that there is a key. Other threads may run meanwhile."""
     global masks, masks_used
     if masks_used == len(masks):
         masks = os.urandom(MASKS)
         masks_used = 0
+    return 0
+
+
+cdef int next_mask(uint8_t *key) except -1:
+    global masks_used
+    draw_masks()
     memcpy(key, PyBytes_AS_STRING(masks) + masks_used, 4)
     masks_used += 4
     return 0
@@ -385,14 +392,28 @@ cdef class Protocol:
 
     cdef int send_message(self, const Payload *payload, PyObject *owner, object compress) except -1:
         """Send a whole message, compressed if that was agreed on and is worth it, or `compress` says so."""
-        cdef Payload packed
-        cdef object packed_owner
-        if self.deflating != NULL and is_worth(self.deflating, payload.size, compress):
-            packed_owner = deflate_message(self.deflating, payload, False, compress is not None, &packed)
-            if packed.data != NULL:
-                return self.send_frame(WS_FIN | WS_RSV1 | packed.opcode, packed.data, packed.size,
-                                       <PyObject *>packed_owner)
+        if (self.deflating != NULL and is_worth(self.deflating, payload.size, compress)
+                and self.send_packed(WS_FIN | WS_RSV1 | payload.opcode, payload, compress is not None)):
+            return 0
         return self.send_frame(WS_FIN | payload.opcode, payload.data, payload.size, owner)
+
+    cdef bint send_packed(self, uint8_t first, const Payload *payload, bint needed) except -1:
+        """Send a frame compressed; but not, unless it is `needed`, if it is not smaller then. Returns: whether."""
+        cdef Payload packed
+        cdef object owner
+        if self.client:
+            # `packed` may lie in memory that all threads share, until it is masked.
+            draw_masks()
+        try:
+            owner = deflate_message(self.deflating, payload, not first & WS_FIN, needed, &packed)
+            if packed.data == NULL:
+                return False
+            self.send_frame(first, packed.data, packed.size, <PyObject *>owner)
+        except BaseException:
+            if self.deflating != NULL:
+                forget_output(self.deflating)  # it knows of what the peer does not get
+            raise
+        return True
 
     cdef int use_deflate(self, agreed) except -1:
         """Compression was agreed on: an extensions.Agreed."""

@@ -247,18 +247,6 @@ cdef class Reactor(Slots):
             listener.fd = -1
             self.listeners[listener.index] = None
 
-    def connections_of(self, server):
-        """Return the connections of `server` that are past the opening handshake and not closed."""
-        cdef Endpoint connection
-        return [connection for connection in self.connections
-                if connection is not None and connection.settings.server is server and connection.phase == RUNNING]
-
-    def descriptors_of(self, server):
-        """Return every connection of `server` that has a descriptor still."""
-        cdef Endpoint connection
-        return [connection for connection in self.connections
-                if connection is not None and connection.settings.server is server]
-
     # ------------------------------------------------------------------ turns
 
     def poll(self):

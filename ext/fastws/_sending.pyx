@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from fastws._awaitables cimport CLOSED, DRAINED, READY, failing, pinged, waiting
-from fastws._deflate cimport WS_RSV1, deflate_message, is_worth
+from fastws._deflate cimport WS_RSV1, forget_output, is_worth
 from fastws._endpoint cimport OPENING, RUNNING, Extras, wake_all
 from fastws._fanout cimport Frames
 from fastws._frames cimport WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_PING, WS_PONG, WS_TEXT, encode_close
@@ -123,9 +123,10 @@ cdef class Sending(Opening):
             stream.packed = self.deflating != NULL and is_worth(self.deflating, payload.size, stream.compress)
         if stream.packed:
             # RFC 7692 6.1: the message is compressed as a whole; RSV1 is set on its first frame.
-            owner = deflate_message(self.deflating, &payload, True, True, &payload)
-        self.send_frame(WS_CONT if stream.started else stream.opcode | (WS_RSV1 if stream.packed else 0),
-                        payload.data, payload.size, <PyObject *>owner)
+            self.send_packed(WS_CONT if stream.started else stream.opcode | WS_RSV1, &payload, True)
+        else:
+            self.send_frame(WS_CONT if stream.started else stream.opcode, payload.data, payload.size,
+                            <PyObject *>owner)
         stream.started = True
         return self.after_send()
 
@@ -299,6 +300,9 @@ cdef class Stream:
             if connection.phase != RUNNING or connection.close_queued:
                 break
             if opcode is None:
+                if connection.deflating != NULL:
+                    # It may be compressed by itself, for many: see _fanout.
+                    forget_output(connection.deflating)
                 connection.queue_bytes(owner)
                 continue
             encode_message(owner, None, &payload)

@@ -9,7 +9,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport int64_t, uint32_t
 
 from fastws._deflate cimport end_period
-from fastws._endpoint cimport DUE_NOTHING, Carrier, Due, Endpoint
+from fastws._endpoint cimport DUE_NOTHING, RUNNING, Carrier, Due, Endpoint
 from fastws._wheel cimport NONE, wheel_clear, wheel_free, wheel_new, wheel_next, wheel_reserve, wheel_set, wheel_take
 
 cdef extern from *:
@@ -52,6 +52,18 @@ cdef class Slots(Carrier):
         wheel_free(self.wheel)
 
     # ------------------------------------------------------------------ slots
+
+    def connections_of(self, server):
+        """Return the connections of `server` that are past the opening handshake and not closed."""
+        cdef Endpoint connection
+        return [connection for connection in self.connections
+                if connection is not None and connection.settings.server is server and connection.phase == RUNNING]
+
+    def descriptors_of(self, server):
+        """Return every connection of `server` that has a descriptor still."""
+        cdef Endpoint connection
+        return [connection for connection in self.connections
+                if connection is not None and connection.settings.server is server]
 
     cdef uint32_t take_slot(self) except? 0xFFFFFFFF:
         cdef uint32_t slots, slot

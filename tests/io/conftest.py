@@ -5,7 +5,9 @@ import pytest
 import uvloop
 from peers import LIMIT
 
-from fastws import log
+from fastws import log, transports
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)
@@ -14,18 +16,25 @@ def unlimited_log():
     log._seen.clear()
 
 
-@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request):
-    """Run a coroutine function in a new loop: its exception handler hears nothing, no descriptor stays."""
+@pytest.fixture(params=["asyncio", "uvloop", "asyncio-streams", "uvloop-streams"])
+def run(request, monkeypatch):
+    """
+    Run a coroutine function in a new loop: its exception handler hears nothing, no descriptor stays.
+
+    Servers and clients of ours are on a reactor, or on the loop's own transports.
+    """
+    name, _, transport = request.param.partition("-")
+    new_event_loop = LOOPS[name]
+    monkeypatch.setattr(transports, "default", transport or "reactor")
 
     def runner(main):
         unheard = []
         # What a kind of loop opens once and keeps, its thread pool's descriptors say, is not ours.
-        first = request.param()
+        first = new_event_loop()
         first.run_until_complete(first.getaddrinfo("127.0.0.1", 1))
         first.close()
         before = len(os.listdir("/proc/self/fd"))
-        loop = request.param()
+        loop = new_event_loop()
         try:
             loop.set_exception_handler(lambda _loop, context: unheard.append(context))
             loop.run_until_complete(asyncio.wait_for(main(), LIMIT))

@@ -48,8 +48,8 @@ def node():
 
 
 @contextlib.asynccontextmanager
-async def running(mode):
-    """Run the node peer, and give its process."""
+async def running(mode, deflate=None):
+    """Run the node peer, and give its process; `deflate` is its perMessageDeflate."""
     process = await asyncio.create_subprocess_exec(
         shutil.which("node"),
         str(PEER),
@@ -57,7 +57,11 @@ async def running(mode):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         limit=2**23,  # a line tells of whole messages
-        env={**os.environ, "NODE_PATH": str(HOME / "node_modules")},
+        env={
+            **os.environ,
+            "NODE_PATH": str(HOME / "node_modules"),
+            "DEFLATE": "" if deflate is None else json.dumps(deflate),
+        },
     )
     try:
         yield process
@@ -84,10 +88,10 @@ async def echo(ws):
         await ws.send(message)
 
 
-async def talk(server, steps, offered=()):
+async def talk(server, steps, offered=(), deflate=None):
     """Let a node client do the steps; return how it was accepted, and what it saw."""
     told = json.dumps([f"ws://127.0.0.1:{port_of(server)}/", list(offered), steps])
-    async with running("connect") as process:
+    async with running("connect", deflate) as process:
         process.stdin.write(told.encode())
         process.stdin.close()
         line = await process.stdout.readline()
@@ -96,13 +100,13 @@ async def talk(server, steps, offered=()):
     return accepted, seen
 
 
-def with_client(run, handler, steps, offered=(), **options):
+def with_client(run, handler, steps, offered=(), deflate=None, **options):
     """Return what a node client saw of a handler."""
     result = []
 
     async def main():
         async with fastws.serve(handler, "127.0.0.1", 0, **options) as server:
-            result.append(await talk(server, steps, offered))
+            result.append(await talk(server, steps, offered, deflate))
             await until(lambda: not server.connections)
 
     run(main)
@@ -207,11 +211,11 @@ class NodeServer:
         return json.loads(await self.process.stdout.readline())
 
 
-def with_server(run, visit, **options):
+def with_server(run, visit, deflate=None, **options):
     """Run `visit(ws, node)` with a connection to a node server."""
 
     async def main():
-        async with running("serve") as process:
+        async with running("serve", deflate) as process:
             node = NodeServer(process, json.loads(await process.stdout.readline())["port"])
             async with fastws.connect(node.uri, **options) as ws:
                 await visit(ws, node)
@@ -303,3 +307,54 @@ def test_a_node_server_and_a_client_agree_on_a_subprotocol(run, offered, chosen)
         assert ws.subprotocol == chosen
 
     with_server(run, visit, subprotocols=offered)
+
+
+# ---- compression
+
+NODES = {
+    "default": {"threshold": 0},
+    "forgetful": {"threshold": 0, "serverNoContextTakeover": True, "clientNoContextTakeover": True},
+    "small": {"threshold": 0, "serverMaxWindowBits": 10, "clientMaxWindowBits": 9},
+}
+OURS = {
+    "shared": fastws.Deflate(min_size=0),
+    "dedicated": fastws.Deflate(shared=False, min_size=0),
+    "dedicated-small": fastws.Deflate(shared=False, min_size=0, client_max_window_bits=9),
+}
+# Each refers to those before, where it may.
+COMPRESSIBLE = [*MESSAGES, "é一😀" * 1000, b"\x00\xff" * 500, "é一😀" * 3000, bytes(range(256)) * 300, "end"]
+
+
+@pytest.mark.parametrize("deflate", NODES.values(), ids=NODES)
+@pytest.mark.parametrize("compression", OURS.values(), ids=OURS)
+def test_a_node_client_and_a_server_compress_both_ways(run, compression, deflate):
+    texts, binary = ["one, ", "", "é一", "😀" * 500], [b"\x00", b"\xff" * 70_000]
+    steps = []
+    for message in COMPRESSIBLE * 2:
+        steps.append(["text", message] if isinstance(message, str) else ["binary", encoded(message)])
+        steps.append(["wait", "message"])
+    for fragments in (texts, [{"binary": encoded(fragment)} for fragment in binary]):
+        steps += [["fragments", fragments], ["wait", "message"]]
+    accepted, seen = with_client(run, echo, steps, deflate=deflate, compression=compression)
+    assert "permessage-deflate" in accepted["extensions"]
+    assert seen == [as_said(message) for message in [*COMPRESSIBLE * 2, "".join(texts), b"".join(binary)]]
+
+
+@pytest.mark.parametrize("deflate", NODES.values(), ids=NODES)
+@pytest.mark.parametrize("compression", OURS.values(), ids=OURS)
+def test_a_node_server_and_a_client_compress_both_ways(run, compression, deflate):
+    async def visit(ws, _node):
+        assert ws.extensions.startswith("permessage-deflate")
+        for message in COMPRESSIBLE * 2:
+            await ws.send(message)
+            assert await ws.recv() == message
+        for message in COMPRESSIBLE:
+            await ws.send(message)
+        assert [await ws.recv() for _ in COMPRESSIBLE] == COMPRESSIBLE
+        await ws.send(["one, ", "", "é一" * 500])
+        assert await ws.recv() == "one, " + "é一" * 500
+        await ws.send("fragments")
+        assert await ws.recv() == "one, é一😀"
+        assert await ws.recv() == b"\x00" + b"\xff" * 70_000
+
+    with_server(run, visit, deflate, compression=compression)

@@ -64,7 +64,7 @@ async def opened(server):
 
 
 @contextlib.asynccontextmanager
-async def deaf(server, room=4096):
+async def deaf(server, room=4096, handshake=HANDSHAKE):
     """Connect a client that reads nothing by itself, with little room in its kernel unless `room` is None."""
     loop = asyncio.get_running_loop()
     with socket.socket() as peer:
@@ -72,7 +72,7 @@ async def deaf(server, room=4096):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         peer.setblocking(False)
         await loop.sock_connect(peer, ("127.0.0.1", port_of(server)))
-        await loop.sock_sendall(peer, HANDSHAKE)
+        await loop.sock_sendall(peer, handshake)
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += await loop.sock_recv(peer, 1)
@@ -111,10 +111,10 @@ def serving(program):
             process.kill()
 
 
-def connect(process, path=b"/"):
+def connect(process, path=b"/", handshake=HANDSHAKE):
     """Connect a blocking client and send the opening handshake."""
     peer = socket.create_connection(("127.0.0.1", process.port), LIMIT)
-    peer.sendall(HANDSHAKE.replace(b" / ", b" " + path + b" ", 1))
+    peer.sendall(handshake.replace(b" / ", b" " + path + b" ", 1))
     return peer
 
 

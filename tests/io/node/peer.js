@@ -1,9 +1,12 @@
 // A client or a server of the npm package `ws`, as test_node.py tells it to be.
 //   node peer.js connect   takes URL, subprotocols and steps as JSON, and says what it saw as JSON
 //   node peer.js serve     says its port, then each thing it sees, a line of JSON each
+// DEFLATE in its environment is its perMessageDeflate, as JSON.
 "use strict";
 const { WebSocket, WebSocketServer } = require("ws");
 
+// Without it a client offers compression, and a server takes none.
+const deflate = process.env.DEFLATE ? { perMessageDeflate: JSON.parse(process.env.DEFLATE) } : {};
 const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 const shown = (data, isBinary) =>
   isBinary ? { binary: data.toString("base64") } : { text: data.toString() };
@@ -13,12 +16,12 @@ function sendFragments(ws, fragments) {
   fragments.forEach((fragment, i) => {
     const binary = typeof fragment !== "string";
     const data = binary ? Buffer.from(fragment.binary, "base64") : fragment;
-    ws.send(data, { binary, fin: i === fragments.length - 1, compress: false });
+    ws.send(data, { binary, fin: i === fragments.length - 1, compress: Boolean(process.env.DEFLATE) });
   });
 }
 
 async function connect(url, subprotocols, steps) {
-  const ws = new WebSocket(url, subprotocols);
+  const ws = new WebSocket(url, subprotocols, deflate);
   const seen = [];
   const waiting = { message: [], pong: [], ping: [], close: [] };
   const come = { message: [], pong: [], ping: [], close: [] };
@@ -50,7 +53,7 @@ async function connect(url, subprotocols, steps) {
 
 function serve() {
   const choose = (offered) => (offered.has("b") ? "b" : false);
-  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, handleProtocols: choose }, () =>
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, handleProtocols: choose, ...deflate }, () =>
     say({ port: server.address().port })
   );
   server.on("connection", (ws) => {

@@ -1,0 +1,40 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
+
+from fastws._connection cimport Connection
+from fastws._endpoint cimport Endpoint
+from fastws._settings cimport Settings
+from fastws._slots cimport Slots
+
+
+cdef class Streams(Slots):
+    cdef object __weakref__
+    cdef int users                # servers and clients; with none, and no connection, it ends
+    cdef uint8_t *scratch
+    cdef object view              # of `scratch`, for transports to fill
+    cdef list pending             # connections with output, to be sent at the loop's next pass
+    cdef bint pass_scheduled
+    cdef Endpoint delivering      # its coroutine is taking what came
+    cdef object pending_error
+
+    cdef Connection adopt(self, Link link)
+    cdef int detach(self, Endpoint connection) except -1
+    cdef int send_some(self, Endpoint connection) except -1
+    cdef int shut(self, Endpoint connection) except -1
+    cdef int deliver(self, Endpoint connection) except -1
+    cdef int need_pass(self) except -1
+
+
+cdef class Link:
+    cdef readonly Streams carrier
+    cdef readonly Settings settings
+    cdef readonly object transport
+    cdef readonly Connection connection
+    # Of a client: its handshake until it has a transport, and the future for the connection.
+    cdef object handshake, opened
+    cdef object peername, sockname
+    cdef bint tls
+    cdef bint direct              # the transport fills the message under way itself
+    cdef bint reading_paused
+
+    cdef int received(self, uint8_t *data, Py_ssize_t size, bint direct) except -1

@@ -1,0 +1,456 @@
+"""Streams: connections on an event loop's own transports, where there is no reactor.
+
+In: the calls that asyncio makes of a protocol. Out: bytes for connections, and their outboxes to transports.
+
+A transport has a buffer of its own. It is kept small, and what is over it stays in the connection's outbox, so
+that limits, policies and control frames that overtake work as they do on a reactor: a connection is blocked
+while its transport has asked for a pause.
+"""
+
+import weakref
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy
+
+from fastws._connection cimport Connection
+from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Endpoint
+from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
+from fastws._settings cimport Settings
+from fastws._slots cimport Slots, clock_ns
+
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident()
+    object PyMemoryView_FromMemory(char *data, Py_ssize_t size, int flags)
+
+cdef enum:
+    SCRATCH_SIZE = 128 * 1024
+    MAX_VECTORS = 64
+    # Bytes in a transport's own buffer at which it asks for a pause, and is content again.
+    HIGH_WATER = 64 * 1024
+    LOW_WATER = 16 * 1024
+    # How long one pass may send.
+    FLUSH_BUDGET_NS = 1000000
+    SENDS_PER_LOOK = 16
+    NO_DESCRIPTOR = 0x7FFFFFFF   # stands for one where a transport has none
+
+# By id of the loop; kept alive by what uses it.
+cdef dict known = {}
+
+
+def streams_of(loop):
+    """Return the streams of `loop`, made when first asked for."""
+    reference = known.get(id(loop))
+    cdef Streams streams = None if reference is None else reference()
+    if streams is None or streams.closed or streams.loop is not loop:
+        streams = Streams(loop)
+        known[id(loop)] = weakref.ref(streams)
+    return streams
+
+
+cdef class Streams(Slots):
+    """The transports of one event loop's connections."""
+
+    def __cinit__(self):
+        self.scratch = NULL
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.thread = PyThread_get_thread_ident()
+        self.pending = []
+        self.scratch = <uint8_t *>PyMem_Malloc(SCRATCH_SIZE)
+        if self.scratch == NULL:
+            raise MemoryError
+        self.view = PyMemoryView_FromMemory(<char *>self.scratch, SCRATCH_SIZE, PyBUF_WRITE)
+
+    def __dealloc__(self):
+        PyMem_Free(self.scratch)
+
+    # ------------------------------------------------------------------ users
+
+    def hold(self):
+        """Count a user; each calls `release` once."""
+        self.users += 1
+
+    def release(self):
+        """Give up a use."""
+        self.users -= 1
+        self.end_if_unused()
+
+    def end_if_unused(self):
+        """Internal."""
+        if self.users == 0 and self.open_count == 0 and not self.closed:
+            self.closed = True
+            if not self.loop.is_closed():
+                self.stop_timer()
+            self.timer = self.context_timer = None
+            known.pop(id(self.loop), None)
+
+    # ------------------------------------------------------------------ output
+
+    cdef int need_pass(self) except -1:
+        if not self.pass_scheduled and not self.loop.is_closed():
+            self.pass_scheduled = True
+            self.loop.call_soon(self.later)
+        return 0
+
+    cdef int schedule(self, Endpoint connection) except -1:
+        connection.dirty = True
+        self.pending.append(connection)
+        return self.need_pass()
+
+    def later(self):
+        """Internal: send what is queued, for about a millisecond; what is left has its turn next time."""
+        cdef Endpoint connection
+        cdef list pending = self.pending
+        cdef int64_t end = clock_ns() + FLUSH_BUDGET_NS
+        cdef Py_ssize_t sent = 0
+        self.pass_scheduled = False
+        self.pending = []
+        for connection in pending:
+            sent += 1
+            if not connection.dirty:
+                continue
+            connection.dirty = False
+            if connection.outbox == NULL:
+                connection.output_left()
+            elif not connection.blocked:
+                self.send_some(connection)
+            if sent % SENDS_PER_LOOK == 0 and clock_ns() > end:
+                break
+        if sent < len(pending):
+            self.pending = pending[sent:] + self.pending
+            self.need_pass()
+
+    cdef int flush(self, Endpoint connection) except -1:
+        # The caller is a handler: that its output has left is told when it has returned.
+        cdef bint over_limit = connection.over_limit
+        connection.over_limit = False
+        self.send_some(connection)
+        connection.over_limit = over_limit
+        if over_limit and connection.fd >= 0 and not connection.dirty and not connection.blocked:
+            return self.schedule(connection)
+        return 0
+
+    cdef int send_some(self, Endpoint connection) except -1:
+        """Give the transport what waits, until it asks for a pause."""
+        cdef iovec[MAX_VECTORS] vectors
+        cdef int count, i
+        cdef size_t size
+        cdef bytes data
+        cdef char *target
+        cdef Link link
+        if connection.fd < 0:
+            return 0
+        link = connection.extras.link
+        if link.transport.is_closing():
+            # connection_lost is on its way.
+            return 0
+        if connection.outbox != NULL and connection.outbox.pong_size:
+            outbox_place_pong(connection.outbox)
+        while connection.outbox != NULL and not connection.blocked:
+            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
+            size = 0
+            for i in range(count):
+                size += vectors[i].iov_len
+            data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+            target = PyBytes_AS_STRING(data)
+            for i in range(count):
+                memcpy(target, vectors[i].iov_base, vectors[i].iov_len)
+                target += vectors[i].iov_len
+            if size == connection.outbox.size:
+                outbox_free(connection.outbox)
+                connection.outbox = NULL
+            else:
+                outbox_sent(connection.outbox, size)
+            link.transport.write(data)
+        if connection.outbox == NULL:
+            if connection.phase == LINGERING:
+                self.shut(connection)
+        elif connection.blocked:
+            outbox_settle(connection.outbox)
+        if connection.over_limit:
+            connection.output_left()
+        return 0
+
+    # ------------------------------------------------------------------ input again
+
+    cdef int deliver(self, Endpoint connection) except -1:
+        """A batch was parsed: let a coroutine have it, and then what it has made room for."""
+        if connection.receiver is None and connection.rest == NULL:
+            return 0
+        self.delivering = connection
+        try:
+            connection.input_done()
+            while connection.rest != NULL and not connection.held and connection.phase == RUNNING:
+                connection.deliver_rest()
+                connection.input_done()
+        finally:
+            self.delivering = None
+        return 0
+
+    cdef int resume(self, Endpoint connection) except -1:
+        if connection.fd < 0:
+            return 0
+        if connection.rest != NULL and connection.phase == RUNNING:
+            # Not here: the caller may be a handler, whose messages would overtake each other.
+            if self.delivering is not connection:
+                self.loop.call_soon(self.resume_now, connection)
+            return 0
+        (<Link>connection.extras.link).resume_reading()
+        return 0
+
+    def resume_now(self, Endpoint connection):
+        """Internal: deliver what was received while delivery was held, then receive again."""
+        if connection.fd < 0:
+            return
+        self.update_clock()
+        connection.deliver_rest()
+        self.deliver(connection)
+        if not connection.dirty and not connection.blocked and connection.fd >= 0:
+            if connection.outbox == NULL:
+                connection.output_left()
+            else:
+                self.send_some(connection)
+        if connection.fd >= 0 and not connection.held and connection.rest == NULL:
+            (<Link>connection.extras.link).resume_reading()
+
+    # ------------------------------------------------------------------ life
+
+    cdef Connection adopt(self, Link link):
+        """Make the connection of a transport."""
+        cdef Connection connection = Connection.__new__(Connection)
+        cdef Settings settings = link.settings
+        connection.carrier = self
+        connection.settings = settings
+        connection.max_size = settings.max_size
+        connection.text_as_bytes = settings.text_as_bytes
+        connection.slot = self.take_slot()
+        connection.fd_is_borrowed = True
+        sock = link.transport.get_extra_info("socket")
+        connection.fd = NO_DESCRIPTOR if sock is None or sock.fileno() < 0 else sock.fileno()
+        connection.more().link = link
+        self.connections[connection.slot] = connection
+        self.open_count += 1
+        settings.opening_count += 1
+        return connection
+
+    cdef int detach(self, Endpoint connection) except -1:
+        """It is over for us; the transport goes by itself."""
+        if connection.fd < 0:
+            return 0
+        connection.fd = -1
+        self.free_slot(connection.slot)
+        self.open_count -= 1
+        if connection.phase == OPENING:
+            connection.settings.opening_count -= 1
+        else:
+            connection.settings.open_count -= 1
+        connection.phase = GONE
+        connection.end_compression()
+        # What was received with the frame that is being delivered stays undelivered.
+        connection.held = True
+        connection.dirty = connection.blocked = False
+        if connection.outbox != NULL:
+            outbox_free(connection.outbox)
+            connection.outbox = NULL
+        return 0
+
+    cdef int drop(self, Endpoint connection) except -1:
+        cdef Link link
+        if connection.fd >= 0:
+            link = connection.extras.link
+            self.detach(connection)
+            link.transport.abort()  # which calls connection_lost, soon
+        return 0
+
+    cdef int finish(self, Endpoint connection) except -1:
+        if connection.fd < 0:
+            return 0
+        self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
+        (<Link>connection.extras.link).resume_reading()
+        if connection.outbox == NULL:
+            return self.shut(connection)
+        if not connection.blocked and not connection.dirty:
+            return self.schedule(connection)
+        return 0
+
+    cdef int shut(self, Endpoint connection) except -1:
+        # See Reactor.shut. TLS has no half-closed connections: all that is left is to close.
+        cdef object transport = (<Link>connection.extras.link).transport
+        if not connection.shut and (not connection.client or connection.failed):
+            connection.shut = True
+            try:
+                if transport.can_write_eof():
+                    transport.write_eof()
+                else:
+                    transport.close()
+            except OSError:
+                transport.abort()  # the peer has gone already
+        return 0
+
+    cdef int raise_later(self, error) except -1:
+        if self.pending_error is None:
+            self.pending_error = error
+            self.loop.call_soon(self.raise_pending)
+        return 0
+
+    def raise_pending(self):
+        """Internal."""
+        error = self.pending_error
+        if error is not None:
+            self.pending_error = None
+            raise error
+
+    cdef object address_of(self, Endpoint connection, bint peer):
+        cdef Link link = connection.extras.link
+        return link.peername if peer else link.sockname
+
+
+cdef class Link:
+    """
+    One connection's end of a transport: what asyncio calls a protocol.
+
+    Args:
+        settings: of the server or the client.
+        handshake: a ClientHandshake; None is the server's side.
+        opened: a future for a client's Connection.
+    """
+
+    def __init__(self, Streams carrier not None, Settings settings not None, handshake=None, opened=None):
+        self.carrier = carrier
+        self.settings = settings
+        self.handshake = handshake
+        self.opened = opened
+
+    def connection_made(self, transport):
+        """Internal: asyncio's."""
+        cdef Connection connection
+        cdef Streams carrier = self.carrier
+        self.transport = transport
+        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.tls = transport.get_extra_info("sslcontext") is not None
+        peername = transport.get_extra_info("peername")
+        self.peername = "" if peername is None or isinstance(peername, bytes) else peername
+        self.sockname = transport.get_extra_info("sockname")
+        carrier.update_clock()
+        self.connection = connection = carrier.adopt(self)
+        if self.handshake is not None:
+            connection.client = True
+            connection.opening = self.handshake
+            connection.extras.opened = self.opened
+            self.opened.add_done_callback(connection.opening_done)
+            carrier.set_deadline(connection, DUE_OPENING, self.settings.open_timeout)
+            connection.connected()
+        elif (self.settings.open_count >= self.settings.max_connections
+                or self.settings.opening_count > self.settings.max_opening):
+            connection.turn_away()
+        else:
+            carrier.set_deadline(connection, DUE_OPENING, self.settings.open_timeout)
+
+    def connection_lost(self, exc):
+        """Internal: asyncio's."""
+        cdef Connection connection = self.connection
+        if connection is None:
+            return
+        if connection.fd >= 0 and connection.phase == OPENING:
+            connection.opening_ended("left before the opening handshake was complete")
+        self.carrier.detach(connection)
+        connection.lost()
+        self.carrier.end_if_unused()
+
+    def get_buffer(self, hint):
+        """Internal: asyncio's."""
+        cdef size_t room
+        cdef uint8_t *target = NULL
+        cdef Connection connection = self.connection
+        self.direct = False
+        if connection.phase == RUNNING and connection.in_frame and connection.rest == NULL:
+            try:
+                target = connection.direct_buffer(&room)
+            except MemoryError as error:
+                # What comes is thrown away.
+                connection.crashed(error, None)
+                connection.after_input()
+        if target == NULL:
+            return self.carrier.view
+        self.direct = True
+        return PyMemoryView_FromMemory(<char *>target, <Py_ssize_t>room, PyBUF_WRITE)
+
+    def buffer_updated(self, Py_ssize_t size):
+        """Internal: asyncio's."""
+        self.received(self.carrier.scratch, size, self.direct)
+
+    def data_received(self, data):
+        """Take bytes, where a transport, or whoever read the first of them, hands them over as an object."""
+        cdef bytearray copy = bytearray(data)
+        self.received(<uint8_t *><char *>copy, len(copy), False)
+
+    cdef int received(self, uint8_t *data, Py_ssize_t size, bint direct) except -1:
+        cdef Connection connection = self.connection
+        cdef Streams carrier = self.carrier
+        if connection.fd < 0 or size == 0:
+            return 0
+        carrier.update_clock()
+        connection.received_at = carrier.now
+        if connection.rest != NULL and connection.phase == RUNNING:
+            # It came although we had asked for a pause.
+            return connection.keep_rest(data, size)
+        # Marked as queued for sending, it is not queued again: it is flushed here.
+        connection.dirty = True
+        try:
+            if direct:
+                connection.direct_bytes_received(<size_t>size)
+            else:
+                connection.bytes_received(data, size)
+            carrier.deliver(connection)
+        finally:
+            connection.dirty = False
+        if connection.fd < 0:
+            return 0
+        if not connection.blocked:
+            if connection.outbox == NULL:
+                connection.output_left()
+            else:
+                carrier.send_some(connection)
+        if connection.held and connection.fd >= 0 and not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pause_reading()
+        return 0
+
+    def resume_reading(self):
+        """Internal."""
+        if self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = False
+            self.transport.resume_reading()
+
+    def eof_received(self):
+        """Internal: asyncio's. Returns: whether the transport stays open for what we have to say."""
+        cdef Connection connection = self.connection
+        if connection.fd < 0:
+            return False
+        self.carrier.update_clock()
+        if connection.phase == LINGERING:
+            self.transport.close()  # once it has sent what it has
+            return False
+        connection.end_received()
+        return not self.tls
+
+    def pause_writing(self):
+        """Internal: asyncio's."""
+        if self.connection is not None and self.connection.fd >= 0:
+            self.connection.blocked = True
+
+    def resume_writing(self):
+        """Internal: asyncio's."""
+        cdef Connection connection = self.connection
+        if connection is not None and connection.fd >= 0 and connection.blocked:
+            connection.blocked = False
+            if connection.outbox == NULL:
+                connection.output_left()
+                if connection.phase == LINGERING:
+                    self.carrier.shut(connection)
+            else:
+                self.carrier.send_some(connection)
