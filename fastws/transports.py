@@ -129,7 +129,7 @@ def open_client(
     factory = functools.partial(StreamProtocol, carrier, settings, handshake, opened)
     unix = own.family == getattr(socket, "AF_UNIX", None)
     attach = loop.create_unix_connection if unix else loop.create_connection
-    task = loop.create_task(attach(factory, sock=own))  # type: ignore[arg-type]
+    task = loop.create_task(attach(factory, sock=own))
 
     def attached(task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:

@@ -45,6 +45,8 @@ cdef class Carrier:
     cdef int raise_later(self, error) except -1
     # A connection may have compression contexts of its own: end those that are idle, from time to time.
     cdef int watch_contexts(self) except -1
+    # Bytes that it has taken from the outbox and that have not left.
+    cdef size_t unsent(self, Endpoint endpoint) except? 0
     cdef object address_of(self, Endpoint endpoint, bint peer)
     # Seconds of that clock, now.
     cdef double seconds(self)
@@ -85,7 +87,7 @@ cdef class Endpoint(Protocol):
 
     # --- output; NULL while nothing waits
     cdef Outbox *outbox
-    # The peer does not read: EPOLLOUT is armed.
+    # The peer does not read, so that the carrier takes nothing.
     cdef uint8_t blocked
     # It is in the carrier's list of connections with output.
     cdef uint8_t dirty

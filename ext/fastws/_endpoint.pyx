@@ -62,6 +62,9 @@ cdef class Carrier:
     cdef int watch_contexts(self) except -1:
         return 0
 
+    cdef size_t unsent(self, Endpoint endpoint) except? 0:
+        return 0
+
     cdef object address_of(self, Endpoint endpoint, bint peer):
         return None
 
@@ -268,6 +271,8 @@ cdef class Endpoint(Protocol):
         if self.blocked and header[0] & 0x0F >= WS_PING:
             # The peer does not read, so its outbox holds more than it takes: control frames
             # go ahead, and of Pongs only the newest is kept.
+            if self.outbox == NULL:
+                self.outbox = outbox_new()  # a transport has all that was sent, and wants no more
             memcpy(frame, header, header_size)
             memcpy(frame + header_size, data, size)
             if header[0] == 0x80 | WS_PONG:

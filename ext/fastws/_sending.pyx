@@ -251,7 +251,7 @@ cdef class Sending(Opening):
     @property
     def buffered_amount(self):
         """Bytes that are queued and have not left for this peer."""
-        return 0 if self.outbox == NULL else self.outbox.size
+        return self.carrier.unsent(self) + (0 if self.outbox == NULL else self.outbox.size)
 
     cdef int queue_after_stream(self, bytes frame) except -1:
         (<Stream>self.extras.stream).messages.append((None, frame, None))

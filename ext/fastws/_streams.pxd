@@ -36,5 +36,6 @@ cdef class Link:
     cdef bint tls
     cdef bint direct              # the transport fills the message under way itself
     cdef bint reading_paused
+    cdef bint ended               # the peer has ended its side
 
     cdef int received(self, uint8_t *data, Py_ssize_t size, bint direct) except -1

@@ -2,9 +2,9 @@
 
 In: the calls that asyncio makes of a protocol. Out: bytes for connections, and their outboxes to transports.
 
-A transport has a buffer of its own. It is kept small, and what is over it stays in the connection's outbox, so
-that limits, policies and control frames that overtake work as they do on a reactor: a connection is blocked
-while its transport has asked for a pause.
+A transport has a buffer of its own, which is not ours to look into. So it gets little at a time and has to ask for
+a pause as soon as it keeps anything back; what is over that stays in the connection's outbox, where limits, policies
+and control frames that overtake work as they do on a reactor.
 """
 
 import weakref
@@ -28,9 +28,7 @@ cdef extern from "Python.h":
 cdef enum:
     SCRATCH_SIZE = 128 * 1024
     MAX_VECTORS = 64
-    # Bytes in a transport's own buffer at which it asks for a pause, and is content again.
-    HIGH_WATER = 64 * 1024
-    LOW_WATER = 16 * 1024
+    WRITE_MAX = 64 * 1024
     # How long one pass may send.
     FLUSH_BUDGET_NS = 1000000
     SENDS_PER_LOOK = 16
@@ -88,6 +86,15 @@ cdef class Streams(Slots):
             self.timer = self.context_timer = None
             known.pop(id(self.loop), None)
 
+    def close(self):
+        """Abort every transport. Connections are told nothing."""
+        cdef Endpoint connection
+        for connection in list(self.connections):
+            if connection is not None:
+                self.drop(connection)
+        self.users = 0
+        self.end_if_unused()
+
     # ------------------------------------------------------------------ output
 
     cdef int need_pass(self) except -1:
@@ -138,7 +145,7 @@ cdef class Streams(Slots):
         """Give the transport what waits, until it asks for a pause."""
         cdef iovec[MAX_VECTORS] vectors
         cdef int count, i
-        cdef size_t size
+        cdef size_t size, left, part
         cdef bytes data
         cdef char *target
         cdef Link link
@@ -155,11 +162,16 @@ cdef class Streams(Slots):
             size = 0
             for i in range(count):
                 size += vectors[i].iov_len
+            # Not too much: a transport moves what it could not send.
+            size = min(size, <size_t>WRITE_MAX)
             data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
             target = PyBytes_AS_STRING(data)
+            left = size
             for i in range(count):
-                memcpy(target, vectors[i].iov_base, vectors[i].iov_len)
-                target += vectors[i].iov_len
+                part = min(vectors[i].iov_len, left)
+                memcpy(target, vectors[i].iov_base, part)
+                target += part
+                left -= part
             if size == connection.outbox.size:
                 outbox_free(connection.outbox)
                 connection.outbox = NULL
@@ -280,7 +292,9 @@ cdef class Streams(Slots):
     cdef int shut(self, Endpoint connection) except -1:
         # See Reactor.shut. TLS has no half-closed connections: all that is left is to close.
         cdef object transport = (<Link>connection.extras.link).transport
-        if not connection.shut and (not connection.client or connection.failed):
+        if (<Link>connection.extras.link).ended:
+            transport.close()  # once it has sent what it has
+        elif not connection.shut and (not connection.client or connection.failed):
             connection.shut = True
             try:
                 if transport.can_write_eof():
@@ -304,9 +318,14 @@ cdef class Streams(Slots):
             self.pending_error = None
             raise error
 
+    cdef size_t unsent(self, Endpoint connection) except? 0:
+        return 0 if connection.fd < 0 else (<Link>connection.extras.link).transport.get_write_buffer_size()
+
     cdef object address_of(self, Endpoint connection, bint peer):
         cdef Link link = connection.extras.link
-        return link.peername if peer else link.sockname
+        if peer:
+            return link.peername
+        return link.sockname if connection.fd >= 0 else None
 
 
 cdef class Link:
@@ -330,7 +349,8 @@ cdef class Link:
         cdef Connection connection
         cdef Streams carrier = self.carrier
         self.transport = transport
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        # Not 0, at which those of TLS would ask for a pause when they have nothing.
+        transport.set_write_buffer_limits(1, 0)
         self.tls = transport.get_extra_info("sslcontext") is not None
         peername = transport.get_extra_info("peername")
         self.peername = "" if peername is None or isinstance(peername, bytes) else peername
@@ -359,6 +379,7 @@ cdef class Link:
             connection.opening_ended("left before the opening handshake was complete")
         self.carrier.detach(connection)
         connection.lost()
+        self.connection = None  # else it would take the collector to free them
         self.carrier.end_if_unused()
 
     def get_buffer(self, hint):
@@ -391,7 +412,7 @@ cdef class Link:
     cdef int received(self, uint8_t *data, Py_ssize_t size, bint direct) except -1:
         cdef Connection connection = self.connection
         cdef Streams carrier = self.carrier
-        if connection.fd < 0 or size == 0:
+        if connection is None or connection.fd < 0 or size == 0:
             return 0
         carrier.update_clock()
         connection.received_at = carrier.now
@@ -429,13 +450,15 @@ cdef class Link:
     def eof_received(self):
         """Internal: asyncio's. Returns: whether the transport stays open for what we have to say."""
         cdef Connection connection = self.connection
-        if connection.fd < 0:
+        if connection is None or connection.fd < 0:
             return False
         self.carrier.update_clock()
+        self.ended = True
         if connection.phase == LINGERING:
-            self.transport.close()  # once it has sent what it has
-            return False
-        connection.end_received()
+            if connection.outbox == NULL:
+                self.carrier.shut(connection)
+        else:
+            connection.end_received()
         return not self.tls
 
     def pause_writing(self):

@@ -26,7 +26,7 @@ from libc.string cimport memcpy
 from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
 from fastws._fanout cimport VARIANTS, Frames
 from fastws._messages cimport Payload, encode_message
-from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_publish
+from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_new, outbox_publish
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
@@ -205,7 +205,7 @@ cdef class Topic:
             endpoint.queue_after_stream(frame)
             result.queued += 1
             return 0
-        if not endpoint.blocked or box == NULL:
+        if not endpoint.blocked:
             place = self.topics.place_of(variant, frame) if live else NULL
             if place != NULL:
                 endpoint.queue_shared(self.topics.runs[variant], place, <size_t>PyBytes_GET_SIZE(frame))
@@ -214,6 +214,8 @@ cdef class Topic:
                                <size_t>PyBytes_GET_SIZE(frame), <PyObject *>frame, True)
             result.queued += 1
             return 0
+        if box == NULL:
+            box = endpoint.outbox = outbox_new()
         if self.policy == POLICY_LATEST and key is not None and outbox_conflate(box, frame, <void *>self, key):
             result.conflated += 1
             return 0

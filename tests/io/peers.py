@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 
+import pytest
+
 import fastws
 
 HANDSHAKE = (
@@ -57,3 +59,7 @@ async def raw(server, data=HANDSHAKE):
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+# For tests of what only a reactor does.
+on_reactor = pytest.mark.parametrize("run", ["asyncio", "uvloop"], indirect=True)

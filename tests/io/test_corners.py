@@ -8,7 +8,7 @@ import struct
 import weakref
 
 import pytest
-from peers import HANDSHAKE, masked, port_of, raw, until
+from peers import HANDSHAKE, masked, on_reactor, port_of, raw, until
 
 import fastws
 
@@ -66,18 +66,16 @@ def test_a_connect_cancelled_when_its_response_has_come_leaves_no_connection(run
             pass
 
     async def main():
-        loop = asyncio.get_running_loop()
-        real = module.reactor_of
+        real = module.open_client
         holder = []
 
-        class Reactor:
-            def open_client(self, *args):
-                future = real(loop).open_client(*args)
-                # Before the task's own callback: as any other task of this pass may.
-                future.add_done_callback(lambda _: holder[0].cancel())
-                return future
+        def open_client(*args):
+            future = real(*args)
+            # Before the task's own callback: as any other task of this pass may.
+            future.add_done_callback(lambda _: holder[0].cancel())
+            return future
 
-        monkeypatch.setattr(module, "reactor_of", lambda _loop: Reactor())
+        monkeypatch.setattr(module, "open_client", open_client)
         async with fastws.serve(handler, "127.0.0.1", 0, close_timeout=0.2) as server:
             connecting = fastws.connect(
                 f"ws://127.0.0.1:{port_of(server)}/", proxy=None, ping_interval=None, open_timeout=None
@@ -244,6 +242,7 @@ def test_a_connection_that_received_after_its_end_needs_no_collector(run):
         gc.enable()
 
 
+@on_reactor
 def test_a_serve_that_fails_accepts_nothing(run):
     async def main():
         with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -61,7 +61,7 @@ async def ask(server, data):
 
 def accepted(server):
     """Count the connections that the server holds, those in their opening handshake too."""
-    return len(server._reactor.descriptors_of(server))
+    return len(server._carrier.descriptors_of(server))
 
 
 def reset(writer):

@@ -387,7 +387,7 @@ def test_run_serves_a_unix_socket(tmp_path):
 def test_a_connection_in_its_opening_does_not_keep_a_server_from_closing(run):
     async def main():
         async with fastws.serve(Echo, "127.0.0.1", 0) as server, raw(server, b"GET / ") as (reader, _):
-            await until(lambda: len(server._reactor.descriptors_of(server)) == 1)
+            await until(lambda: len(server._carrier.descriptors_of(server)) == 1)
             server.close()
             assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
 
