@@ -436,7 +436,7 @@ cdef class Link:
                 connection.output_left()
             else:
                 carrier.send_some(connection)
-        if connection.held and connection.fd >= 0 and not self.reading_paused:
+        if connection.held and connection.fd >= 0 and connection.phase != LINGERING and not self.reading_paused:
             self.reading_paused = True
             self.transport.pause_reading()
         return 0
