@@ -13,6 +13,7 @@ import os
 import resource
 import secrets
 import socket
+import ssl as tls
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
@@ -27,6 +28,7 @@ from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
 from fastws.opening import negotiator
+from fastws.tls import check_server_context
 
 if TYPE_CHECKING:
     from fastws.http11 import Request, Response
@@ -116,6 +118,18 @@ class Server:
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop that the server belongs to."""
         return self._loop
+
+    def reload_tls(self, context: tls.SSLContext) -> None:
+        """
+        Use another context, with another certificate say, for connections to come; open ones keep theirs.
+
+        Raises: ValueError when the server was started without TLS; ssl.SSLError and TypeError for what is
+            no context for a server. Then all stays as it is.
+        """
+        if self._settings.ssl is None:
+            raise ValueError("the server was started without TLS")
+        check_server_context(context)
+        self._settings.ssl = context
 
     # ---------------------------------------------------------------- topics
 
@@ -388,6 +402,7 @@ class serve:
             max_connections, at least 256.
         backlog: of the listening sockets, default 4096.
         reuse_port: let other processes listen on the same port.
+        ssl: an `ssl.SSLContext` with a certificate, for TLS; None: without. See `Server.reload_tls`.
         logger: default `logging.getLogger("fastws.server")`.
 
     None switches a limit or timeout off.
@@ -434,6 +449,7 @@ class serve:
         max_opening: int | None = None,
         backlog: int = 4096,
         reuse_port: bool = False,
+        ssl: tls.SSLContext | None = None,
         logger: Logger | None = None,
     ) -> None:
         if text_as not in ("str", "bytes"):
@@ -453,6 +469,8 @@ class serve:
         ):
             number(name, value)
         queue_limits(max_queue)
+        if ssl is not None:
+            check_server_context(ssl)
         number("max_connections", max_connections, 1)
         number("max_opening", max_opening, 1)
         if port is not None and (
@@ -498,6 +516,7 @@ class serve:
             "close_timeout": close_timeout,
             "max_connections": max_connections,
             "max_opening": max_opening,
+            "ssl": ssl,
         }
         self._where = (host, port, unix, sock)
         self._backlog = backlog

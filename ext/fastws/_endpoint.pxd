@@ -5,6 +5,7 @@ from fastws._inbox cimport Inbox
 from fastws._outbox cimport Outbox
 from fastws._protocol cimport Protocol
 from fastws._settings cimport Settings
+from fastws._tls cimport Tls
 
 
 # What a connection waits for; its one deadline is due then.
@@ -125,6 +126,7 @@ cdef class Endpoint(Protocol):
     cdef readonly double latency
 
     # --- the carrier's
+    cdef Tls tls                  # None: none
     cdef int fd
     cdef uint32_t slot
     cdef uint32_t interest
@@ -135,6 +137,8 @@ cdef class Endpoint(Protocol):
     cdef int bytes_received(self, uint8_t *data, Py_ssize_t size) except -1
     cdef int direct_bytes_received(self, size_t size) except -1
     cdef int end_received(self) except -1
+    # TLS has failed, with this exception: nothing more is received or sent.
+    cdef int encryption_failed(self, error) except -1
     cdef int deadline_reached(self) except -1
     cdef int output_left(self) except -1
     cdef int lost(self) except -1
