@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Any
 
 from typing_extensions import disjoint_base
@@ -54,11 +55,13 @@ class Settings:
         max_opening: int,
         on_idle: Callable[[], None],
         topics: Topics | None = None,
+        ssl: SSLContext | None = None,
     ) -> None: ...
     @property
     def server(self) -> Server | None: ...
     @property
     def policy(self) -> Policy | None: ...
+    ssl: SSLContext | None
     @property
     def topics(self) -> Topics | None: ...
     @property
@@ -73,6 +76,8 @@ class Settings:
     def write_cap(self) -> int: ...
     @property
     def max_size(self) -> int | None: ...
+    @property
+    def open_timeout(self) -> float | None: ...
     @property
     def max_connections(self) -> int: ...
     @property

@@ -64,6 +64,10 @@ def main() -> None:
 @click.option("--port", default=8765, type=click.IntRange(0, 65535), help="TCP port; 0 picks a free one.")
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead.")
 @click.option(
+    "--certfile", metavar="FILE", help="Serve wss, with this certificate chain (PEM); SIGHUP reads it again."
+)
+@click.option("--keyfile", metavar="FILE", help="Its key (PEM), if it is not in the same file.")
+@click.option(
     "--max-size", default=2**20, type=click.IntRange(0), help="Largest message, in bytes; 0: no limit."
 )
 @click.option(

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import socket
+import ssl as tls
 import traceback
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
@@ -27,9 +28,10 @@ from fastws.extensions import Deflate, compression_of
 from fastws.headers import Headers, HeadersLike
 from fastws.proxy import get_proxy, parse_proxy, tunnel
 from fastws.server import number, queue_limits
+from fastws.tls import client_context
 from fastws.transports import carrier_of, open_client
 from fastws.transports import check as check_transport
-from fastws.uri import WebSocketURI, authority, parse_uri
+from fastws.uri import authority, parse_uri
 
 if TYPE_CHECKING:
     from fastws.server import Logger
@@ -106,7 +108,8 @@ class connect:
     connection, and after failures that may pass, with growing delays.
 
     Args:
-        uri: of the server, "ws://host:port/path?query"; "user:password@" becomes Authorization.
+        uri: of the server, "ws://host:port/path?query", or "wss://" for TLS; "user:password@" becomes
+            Authorization.
         origin: the Origin field's value; None leaves it out.
         subprotocols: what to offer, best first.
         compression: "deflate", or a `Deflate` with settings, to offer permessage-deflate (RFC 7692).
@@ -134,6 +137,10 @@ class connect:
         sock: use this socket, which is connected; it is closed in the end.
         host, port: connect there instead; the Host field stays that of `uri`.
         unix: connect to the Unix socket at this path instead.
+        ssl: an `ssl.SSLContext` for wss. None, the default, and True: the system's certificates and
+            the host's name have to vouch for the server.
+        server_hostname: the name that the server's certificate must have, and that is asked for by
+            SNI; None is the host of `uri`.
         local_addr: a pair of host and port to connect from.
         transport: "reactor" or "streams", see `serve`.
         family: `socket.AF_INET` or `AF_INET6` to use only addresses of that family.
@@ -141,9 +148,10 @@ class connect:
     None switches a limit or timeout off. With `sock`, `unix`, `host` or `port` the environment's
     proxy is not used.
 
-    Raises: InvalidURI and InvalidProxy for what is none; NotImplementedError for wss, TLS is not
-        available yet; OSError when there is no connection; InvalidHandshake when the server or
-        the proxy does not accept it; TimeoutError; ValueError and TypeError for bad arguments.
+    Raises: InvalidURI and InvalidProxy for what is none; OSError when there is no connection, and
+        of that ssl.SSLError when the TLS handshake fails, ssl.SSLCertVerificationError for the
+        server's certificate; InvalidHandshake when the server or the proxy does not accept it;
+        TimeoutError; ValueError and TypeError for bad arguments.
     """
 
     def __init__(
@@ -171,6 +179,8 @@ class connect:
         host: str | None = None,
         port: int | None = None,
         unix: str | os.PathLike[str] | None = None,
+        ssl: tls.SSLContext | Literal[True] | None = None,
+        server_hostname: str | None = None,
         local_addr: LocalAddress | None = None,
         family: int = 0,
         transport: str | None = None,
@@ -198,7 +208,11 @@ class connect:
                 raise ValueError("a proxy is given with one of host and port, unix, and sock")
             parse_proxy(proxy)
         self.uri = uri
-        self.ws_uri = self._parse(uri)
+        self.ws_uri = parse_uri(uri)
+        if ssl is not None and ssl is not True and not isinstance(ssl, tls.SSLContext):
+            raise TypeError(f"ssl is {ssl!r}, expected an ssl.SSLContext, True or None")
+        if not self.ws_uri.secure and (ssl is not None or server_hostname is not None):
+            raise ValueError(f"{uri} is without TLS: ssl and server_hostname are for wss")
         # Copied, so that every attempt finds them, also those of an iterator.
         self.additional_headers = None if additional_headers is None else Headers(additional_headers)
         self.user_agent_header = user_agent_header
@@ -215,6 +229,8 @@ class connect:
         self._unix = unix
         self._sock = sock
         self._sock_used = False
+        self._ssl = None if ssl is True else ssl
+        self._server_hostname = server_hostname
         self._local_addr = local_addr
         self._family = family
         self._transport = transport
@@ -239,13 +255,6 @@ class connect:
         }
         self._connection: Connection | None = None
         self._handshake()  # what cannot be sent is said now
-
-    @staticmethod
-    def _parse(uri: str) -> WebSocketURI:
-        parsed = parse_uri(uri)
-        if parsed.secure:
-            raise NotImplementedError(f"TLS is not available yet, and {uri} needs it")
-        return parsed
 
     def _handshake(self) -> ClientHandshake:
         return ClientHandshake(
@@ -318,8 +327,7 @@ class connect:
         Make the target of a redirect the server to connect to, RFC 9110 15.4.
 
         Returns: False when the response is no redirect.
-        Raises: InvalidURI, NotImplementedError, ValueError and SecurityError for one that is not
-            followed.
+        Raises: InvalidURI, ValueError and SecurityError for one that is not followed.
         """
         response = error.response
         locations = response.headers.get_all("Location")
@@ -345,7 +353,8 @@ class connect:
                         if item[0].lower() not in CREDENTIALS
                     ]
                 )
-        self.uri, self.ws_uri = uri, self._parse(uri)
+            self._server_hostname = None
+        self.uri, self.ws_uri = uri, new
         return True
 
     _opened: asyncio.Future[Connection] | None = None
@@ -354,11 +363,20 @@ class connect:
         loop = asyncio.get_running_loop()
         for _ in range(MAX_REDIRECTS):
             handshake = self._handshake()
-            settings = Settings(**self._options)
+            context = None
+            if self.ws_uri.secure:
+                context = self._ssl or client_context()
+            settings = Settings(ssl=context, **self._options)
             sock = await self._open_socket(loop)
             try:
                 # Only now: a carrier ends with its last connection, not without one.
-                self._opened = open_client(carrier_of(loop, self._transport), sock, settings, handshake)
+                self._opened = open_client(
+                    carrier_of(loop, self._transport),
+                    sock,
+                    settings,
+                    handshake,
+                    self._server_hostname or self.ws_uri.host.partition("%")[0],
+                )
                 connection = await self._opened
             except InvalidStatus as error:
                 try:
@@ -447,9 +465,11 @@ def unix_connect(path: str | os.PathLike[str], uri: str | None = None, **options
     Connect to a server on the Unix socket at `path`; takes what `connect` takes but host and port.
 
     Args:
-        uri: what the server is told; None is "ws://localhost/".
+        uri: what the server is told; None is "ws://localhost/", or with `ssl` "wss://localhost/".
     """
-    return connect("ws://localhost/" if uri is None else uri, unix=path, **options)
+    if uri is None:
+        uri = "ws://localhost/" if options.get("ssl") is None else "wss://localhost/"
+    return connect(uri, unix=path, **options)
 
 
 def no_operation() -> None:

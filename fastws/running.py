@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +19,8 @@ from typing import Any
 
 from fastws._kernels import kernels
 from fastws.server import Server, serve
+from fastws.tls import server_context
+from fastws.uri import authority
 
 Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 
@@ -27,6 +32,8 @@ def run(
     *,
     lifespan: Lifespan | None = None,
     ready: Callable[[Server], object] | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> None:
     """
@@ -40,8 +47,12 @@ def run(
         lifespan: called with the server; an async context manager around its life, where a
             producer starts and stops.
         ready: called with the server when it accepts connections.
+        certfile: for TLS, a PEM file with the server's certificate and those between it and the root.
+            SIGHUP reads it again, for connections to come. Or give a context, as `ssl`.
+        keyfile: a PEM file with its key, not encrypted; None: that is in certfile.
 
-    Raises: OSError when an address cannot be used; RuntimeError inside a running event loop.
+    Raises: OSError when an address cannot be used, and ssl.SSLError, which is one, for files that
+        are none of TLS; RuntimeError inside a running event loop.
     """
     import uvloop
 
@@ -56,7 +67,15 @@ def run(
 
     if options.get("unix") is not None or options.get("sock") is not None:
         host = port = None
-    main = _run(serve(handler, host, port, **options), lifespan, ready)
+    context: Callable[[], ssl.SSLContext] | None = None
+    if certfile is not None:
+        if options.get("ssl") is not None:
+            raise ValueError("give one of certfile and ssl")
+        context = functools.partial(server_context, certfile, keyfile)
+        options["ssl"] = context()
+    elif keyfile is not None:
+        raise ValueError("keyfile is given, and no certfile")
+    main = _run(serve(handler, host, port, **options), lifespan, ready, context)
     if sys.version_info >= (3, 11):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
@@ -74,7 +93,12 @@ def run(
             loop.close()
 
 
-async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Server], object] | None) -> None:
+async def _run(
+    serving: serve,
+    lifespan: Lifespan | None,
+    ready: Callable[[Server], object] | None,
+    context: Callable[[], ssl.SSLContext] | None,
+) -> None:
     loop = asyncio.get_running_loop()
     server: Server | None = None
     signals = 0
@@ -91,9 +115,22 @@ async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Serve
             for task in list(server._settings.tasks):
                 task.cancel()
 
+    def reload() -> None:
+        if server is None or context is None:
+            return  # the files have just been read
+        try:
+            server.reload_tls(context())
+        except (OSError, ValueError) as error:
+            server.logger.error("the certificate stays as it was: %s", error)
+        else:
+            server.logger.info("connections to come get the certificate that was read now")
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
+    if context is not None:
+        handlers[signal.SIGHUP] = reload
     # Before anybody can connect: a signal that comes then is not lost, and does not kill.
-    for number_ in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number_, stop)
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         server = await serving
         try:
@@ -107,8 +144,8 @@ async def _run(serving: serve, lifespan: Lifespan | None, ready: Callable[[Serve
             server.close()
             await server.wait_closed()
     finally:
-        for number_ in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number_)
+        for number in handlers:
+            loop.remove_signal_handler(number)
 
 
 @contextlib.asynccontextmanager
@@ -119,12 +156,13 @@ async def _nothing() -> AsyncIterator[None]:
 def describe(server: Server) -> str:
     """Return one line for people: addresses, kernels, loop, limits."""
     places = []
+    scheme = "ws" if server._settings.ssl is None else "wss"
     for sock in server.sockets:
         if sock.family == socket.AF_UNIX:
             places.append(f"unix:{sock.getsockname()}")
         else:
             host, port = sock.getsockname()[:2]
-            places.append(f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}")
+            places.append(f"{scheme}://{authority(host, port)}")
     loop = type(server.get_loop()).__module__.partition(".")[0]
     settings = server._settings
     return (

@@ -13,6 +13,7 @@ import os
 import resource
 import secrets
 import socket
+import ssl as tls
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
@@ -26,7 +27,8 @@ from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
 from fastws.opening import negotiator
-from fastws.transports import carrier_of, stop_listening
+from fastws.tls import check_server_context
+from fastws.transports import StreamListener, carrier_of, stop_listening
 from fastws.transports import check as check_transport
 from fastws.transports import listen as listen_on
 
@@ -124,6 +126,24 @@ class Server:
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop that the server belongs to."""
         return self._loop
+
+    def reload_tls(self, context: tls.SSLContext) -> None:
+        """
+        Use another context, with another certificate say, for connections to come; open ones keep theirs.
+
+        Raises: ValueError when the server was started without TLS; ssl.SSLError and TypeError for what is
+            no context for a server. Then all stays as it is.
+        """
+        if self._settings.ssl is None:
+            raise ValueError("the server was started without TLS")
+        check_server_context(context)
+        self._settings.ssl = context
+        for listener in self._listeners:
+            if isinstance(listener, StreamListener):
+                # The event loop's server has its context from the start: another takes its place.
+                task = self._loop.create_task(listener.start())
+                self._settings.tasks.add(task)
+                task.add_done_callback(self._settings.tasks.discard)
 
     # ---------------------------------------------------------------- topics
 
@@ -400,6 +420,7 @@ class serve:
         transport: "reactor", epoll in C, or "streams", the event loop's own transports. Default: the
             reactor, where the system has epoll and the loop can watch a descriptor.
         reuse_port: let other processes listen on the same port.
+        ssl: an `ssl.SSLContext` with a certificate, for TLS; None: without. See `Server.reload_tls`.
         logger: default `logging.getLogger("fastws.server")`.
 
     None switches a limit or timeout off.
@@ -447,6 +468,7 @@ class serve:
         backlog: int = 4096,
         transport: str | None = None,
         reuse_port: bool = False,
+        ssl: tls.SSLContext | None = None,
         logger: Logger | None = None,
     ) -> None:
         check_transport(transport)
@@ -467,6 +489,8 @@ class serve:
         ):
             number(name, value)
         queue_limits(max_queue)
+        if ssl is not None:
+            check_server_context(ssl)
         number("max_connections", max_connections, 1)
         number("max_opening", max_opening, 1)
         if port is not None and (
@@ -512,6 +536,7 @@ class serve:
             "close_timeout": close_timeout,
             "max_connections": max_connections,
             "max_opening": max_opening,
+            "ssl": ssl,
         }
         self._where = (host, port, unix, sock)
         self._backlog = backlog

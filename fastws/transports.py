@@ -66,13 +66,45 @@ class StreamListener:
         sock: the socket, which stays the caller's.
     """
 
-    def __init__(self, sock: socket.socket, server: asyncio.AbstractServer) -> None:
+    def __init__(self, carrier: Streams, sock: socket.socket, settings: Settings, backlog: int) -> None:
         self.sock = sock
-        self._server = server
+        self._carrier = carrier
+        self._settings = settings
+        self._backlog = backlog
+        self._server: asyncio.AbstractServer | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Accept connections, with the settings' TLS context as it is now."""
+        loop = self._carrier.loop
+        factory = functools.partial(StreamProtocol, self._carrier, self._settings)
+        # The event loop's server closes its socket.
+        own = self.sock.dup()
+        own.setblocking(False)
+        more: dict[str, Any] = {"sock": own, "backlog": self._backlog, "ssl": self._settings.ssl}
+        if self._settings.ssl is not None and self._settings.open_timeout:
+            more["ssl_handshake_timeout"] = self._settings.open_timeout
+        create: Any = loop.create_server
+        if own.family == getattr(socket, "AF_UNIX", None):
+            create = loop.create_unix_server
+            if has_cleanup(loop):
+                more["cleanup_socket"] = False  # the path is ours to remove
+        try:
+            server = await create(factory, **more)
+        except BaseException:
+            own.close()
+            raise
+        before, self._server = self._server, server
+        if before is not None:
+            before.close()
+        if self._closed:
+            server.close()
 
     def close(self) -> None:
         """Accept no more."""
-        self._server.close()
+        self._closed = True
+        if self._server is not None:
+            self._server.close()
 
 
 async def listen(
@@ -81,23 +113,9 @@ async def listen(
     """Accept connections from `sock`, a listening socket. Returns: a listener, for `stop_listening`."""
     if not isinstance(carrier, Streams):
         return carrier.listen(sock, settings)
-    factory = functools.partial(StreamProtocol, carrier, settings)
-    # The event loop's server closes its socket.
-    own = sock.dup()
-    own.setblocking(False)
-    try:
-        if own.family == getattr(socket, "AF_UNIX", None):
-            # The path is ours to remove; from Python 3.13 on it would be asyncio's.
-            more: dict[str, Any] = {"cleanup_socket": False} if has_cleanup(carrier.loop) else {}
-            server: asyncio.AbstractServer = await carrier.loop.create_unix_server(
-                factory, sock=own, backlog=backlog, **more
-            )
-        else:
-            server = await carrier.loop.create_server(factory, sock=own, backlog=backlog)
-    except BaseException:
-        own.close()
-        raise
-    return StreamListener(sock, server)
+    listener = StreamListener(carrier, sock, settings, backlog)
+    await listener.start()
+    return listener
 
 
 def has_cleanup(loop: asyncio.AbstractEventLoop) -> bool:
@@ -114,22 +132,30 @@ def stop_listening(carrier: Reactor | Streams, listener: Any) -> None:
 
 
 def open_client(
-    carrier: Reactor | Streams, sock: socket.socket, settings: Settings, handshake: Any
+    carrier: Reactor | Streams,
+    sock: socket.socket,
+    settings: Settings,
+    handshake: Any,
+    server_hostname: str | None = None,
 ) -> asyncio.Future[Connection]:
     """
     Open a client's connection on a connected socket, which is ours from here on.
 
+    Args:
+        server_hostname: whom the server's certificate has to name, with TLS.
+
     Returns: a future for the Connection. When it is cancelled the socket is closed.
     """
     if not isinstance(carrier, Streams):
-        return carrier.open_client(sock, settings, handshake)
+        return carrier.open_client(sock, settings, handshake, server_hostname)
     loop = carrier.loop
     opened: asyncio.Future[Connection] = loop.create_future()
     own = socket.socket(fileno=sock.detach())
     factory = functools.partial(StreamProtocol, carrier, settings, handshake, opened)
     unix = own.family == getattr(socket, "AF_UNIX", None)
-    attach = loop.create_unix_connection if unix else loop.create_connection
-    task = loop.create_task(attach(factory, sock=own))
+    attach: Any = loop.create_unix_connection if unix else loop.create_connection
+    tls = {} if settings.ssl is None else {"ssl": settings.ssl, "server_hostname": server_hostname}
+    task = loop.create_task(attach(factory, sock=own, **tls))
 
     def attached(task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:

@@ -6,10 +6,12 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 
 import pytest
+import trustme
 import websockets
 
 import fastws
@@ -183,3 +185,55 @@ def test_help_lists_every_option(place):
 
 def test_version_names_version_and_kernels(place):
     assert done(place, "--version").stdout == f"fastws {fastws.__version__} (kernels {fastws.kernels()})\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_sighup_reads_the_certificate_again_and_keeps_the_old_one_when_that_fails(place):
+    def issue():
+        one = trustme.CA().issue_cert("localhost")
+        (place / "chain.pem").write_bytes(b"".join(part.bytes() for part in one.cert_chain_pems))
+        (place / "key.pem").write_bytes(one.private_key_pem.bytes())
+        return ssl.PEM_cert_to_DER_cert(one.cert_chain_pems[0].bytes().decode())
+
+    def served(port):
+        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=LIMIT))
+
+    def reload(process, said):
+        process.send_signal(signal.SIGHUP)
+        for line in process.stderr:
+            if said in line:
+                return
+        raise EOFError
+
+    first = issue()
+    args = ("handlers:Echo", "--port", 0, "--certfile", "chain.pem", "--keyfile", "key.pem")
+    with subprocess.Popen(
+        command("serve", *args), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            port = int(re.search(r"wss://127\.0\.0\.1:(\d+) ", process.stdout.readline())[1])
+            assert served(port) == first
+            second = issue()
+            reload(process, "the certificate that was read now")
+            assert served(port) == second
+            (place / "key.pem").write_text("nothing")
+            reload(process, "the certificate stays as it was: ")
+            assert served(port) == second
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LIMIT) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--certfile", "no.pem"), "cannot read no.pem: No such file"),
+        (("--certfile", "handlers.py"), "no certificate with its key in handlers.py"),
+        (("--keyfile", "no.pem"), "no certfile"),
+    ],
+)
+def test_files_that_are_no_certificate_are_named(place, args, said):
+    result = done(place, "serve", "handlers:Echo", "--port", 0, *args)
+    assert result.returncode == 1
+    assert said in result.stderr and "Traceback" not in result.stderr

@@ -272,13 +272,25 @@ cdef class Connection(Sending):
         return self.settings.logger
 
     def get_extra_info(self, name, default=None):
-        """Return "peername", "sockname" or "socket_fd"; `default` for another name."""
+        """
+        Return what there is to know of the transport; `default` for what there is not.
+
+        Args:
+            name: "peername", "sockname" or "socket_fd"; with TLS also "sslcontext", "ssl_object",
+                "peercert", "cipher" and "compression", as asyncio has them.
+        """
         if name == "peername":
             return self.remote_address
         if name == "sockname":
             return self.local_address
         if name == "socket_fd" and self.fd >= 0:
             return self.fd
+        if self.extras is not None and self.extras.link is not None:
+            value = self.extras.link.transport.get_extra_info(name)
+            return default if value is None else value
+        if self.tls is not None:
+            value = self.tls.info(name)
+            return default if value is None else value
         return default
 
     def respond(self, status, text):

@@ -5,6 +5,7 @@ from fastws._inbox cimport Inbox
 from fastws._outbox cimport Outbox
 from fastws._protocol cimport Protocol
 from fastws._settings cimport Settings
+from fastws._tls cimport Tls
 
 
 # What a connection waits for; its one deadline is due then.
@@ -127,7 +128,8 @@ cdef class Endpoint(Protocol):
     cdef int64_t pinged_at        # when the unanswered keepalive ping left; 0: none
     cdef readonly double latency
 
-    # --- the carrier's. -1: closed.
+    # --- the carrier's. fd -1: closed.
+    cdef Tls tls                  # None: none
     cdef int fd
     cdef uint8_t fd_is_borrowed   # somebody else closes it
     cdef uint32_t slot
@@ -139,6 +141,8 @@ cdef class Endpoint(Protocol):
     cdef int bytes_received(self, uint8_t *data, Py_ssize_t size) except -1
     cdef int direct_bytes_received(self, size_t size) except -1
     cdef int end_received(self) except -1
+    # TLS has failed, with this exception: nothing more is received or sent.
+    cdef int encryption_failed(self, error) except -1
     cdef int deadline_reached(self) except -1
     cdef int output_left(self) except -1
     cdef int lost(self) except -1

@@ -182,6 +182,12 @@ cdef class Endpoint(Protocol):
             self.carrier.drop(self)
         return 0
 
+    cdef int encryption_failed(self, error) except -1:
+        # One line: anybody can cause it.
+        report(self.settings.logger, logging.DEBUG, "%s: TLS%s failed: %s", self.remote_address,
+               "" if self.tls.ready else " handshake", error)
+        return self.carrier.drop(self) if self.phase == LINGERING else self.over()
+
     cdef int deadline_reached(self) except -1:
         cdef uint8_t due = self.due
         self.due = DUE_NOTHING

@@ -207,6 +207,11 @@ cdef class Opening(Endpoint):
             self.extras.opened.set_exception(error)
         return self.carrier.drop(self)
 
+    cdef int encryption_failed(self, error) except -1:
+        if self.client and self.phase == OPENING:
+            return self.refuse(error)
+        return Endpoint.encryption_failed(self, error)
+
     cdef int opening_ended(self, str why) except -1:
         if self.client:
             try:
@@ -241,4 +246,7 @@ cdef class Opening(Endpoint):
         """There are too many connections: say so, and close."""
         report(self.settings.logger, logging.WARNING, "%s turned away: %d connections, %d opening handshakes",
                self.remote_address, self.settings.open_count, self.settings.opening_count)
+        if self.settings.ssl is not None:
+            # An answer would cost a TLS handshake, of which there are too many.
+            return self.carrier.drop(self)
         return self.reject(rejection(503, "Too many connections.", [("Retry-After", "5")]))

@@ -14,16 +14,15 @@ import socket
 import weakref
 
 cimport cython
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.errno cimport EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from fastws._connection cimport Connection
-from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Endpoint
-from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
+from fastws._endpoint cimport DUE_OPENING, GONE, Endpoint
+from fastws._reading cimport Reading
 from fastws._settings cimport Settings
-from fastws._slots cimport Slots, clock_ns
+from fastws._tls cimport Tls
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -47,22 +46,15 @@ cdef extern from *:
     int epoll_create1(int) nogil
     int epoll_ctl(int, int, int, epoll_event *) nogil
     int epoll_wait(int, epoll_event *, int, int) nogil
-    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
-    int SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL
+    uint32_t EPOLLIN
+    int SOCK_NONBLOCK, SOCK_CLOEXEC
     int close(int) nogil
-    int shutdown(int, int) nogil
-    ssize_t recv(int, void *, size_t, int) nogil
-    ssize_t send(int, const void *, size_t, int) nogil
     cdef struct sockaddr:
         pass
     ctypedef unsigned socklen_t
     cdef struct sockaddr_storage:
         unsigned short ss_family
-    cdef struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-    ssize_t sendmsg(int, const msghdr *, int) nogil
     int accept4(int, sockaddr *, socklen_t *, int) nogil
     int getsockname(int, sockaddr *, socklen_t *) nogil
     int getpeername(int, sockaddr *, socklen_t *) nogil
@@ -73,9 +65,6 @@ cdef enum:
     ACCEPTS_PER_TURN = 64
     # How long a listener rests after the system had no descriptor or memory for it.
     ACCEPT_PAUSE_MS = 100
-    # How long one turn may send, after its reads.
-    FLUSH_BUDGET_NS = 1000000
-    SENDS_PER_LOOK = 16          # at the clock
 
 # Else glibc gives the memory of every large message back to the system, and the next one pays for
 # it page by page (docs/decisions/0001-keep-the-heap.md). At most 16 MiB stay with the process.
@@ -116,33 +105,17 @@ cdef class Listener:
 
 
 @cython.final
-cdef class Reactor(Slots):
+cdef class Reactor(Reading):
     """The sockets of one event loop's connections."""
-
-    def __cinit__(self):
-        self.epoll = -1
-        self.dirty = NULL
-        self.scratch = NULL
 
     def __init__(self, loop):
         self.loop = loop
         self.thread = PyThread_get_thread_ident()
         self.listeners = []
-        self.lost = []
-        self.scratch = <uint8_t *>PyMem_Malloc(SCRATCH_SIZE)
-        if self.scratch == NULL:
-            raise MemoryError
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
             raise OSError(errno, os.strerror(errno))
         loop.add_reader(self.epoll, self.poll)
-
-    def __dealloc__(self):
-        # The loop was closed and everything let go: nobody is left to tell.
-        if self.epoll >= 0:
-            close(self.epoll)
-        PyMem_Free(self.dirty)
-        PyMem_Free(self.scratch)
 
     # ------------------------------------------------------------------ servers
 
@@ -265,43 +238,13 @@ cdef class Reactor(Slots):
             self.in_turn = False
         self.raise_pending()
 
-    def later(self):
-        """Run what was left for, or asked of, the loop's next pass."""
-        self.pass_scheduled = False
-        if self.closed:
-            return
-        self.update_clock()
-        self.in_turn = True
-        try:
-            self.end_turn()
-        finally:
-            self.in_turn = False
-        self.raise_pending()
-
-    def raise_pending(self):
-        """Internal."""
-        error = self.pending_error
-        if error is not None:
-            self.pending_error = None
-            raise error
-
-    cdef int raise_later(self, error) except -1:
-        if self.pending_error is None:
-            self.pending_error = error
-        return self.need_pass()
-
-    cdef int need_pass(self) except -1:
-        if not self.pass_scheduled and not self.in_turn and not self.loop.is_closed():
-            self.pass_scheduled = True
-            self.loop.call_soon(self.later)
-        return 0
-
     cdef int end_turn(self) except -1:
         self.tell_lost()
         self.flush_dirty()
+        self.shake_more()
         if self.lost:
             self.tell_lost()
-        if self.dirty_start < self.dirty_end or self.lost:
+        if self.dirty_start < self.dirty_end or self.lost or self.shaking:
             self.in_turn = False
             self.need_pass()
         return 0
@@ -320,8 +263,6 @@ cdef class Reactor(Slots):
     @cython.nonecheck(False)
     cdef int handle(self, epoll_event *event) except -1:
         cdef uint32_t slot = <uint32_t>event.data.u64
-        cdef uint32_t ready = event.events
-        cdef Endpoint connection
         if slot & LISTENER:
             listener = self.listeners[slot & ~LISTENER]
             if listener is not None:
@@ -329,237 +270,7 @@ cdef class Reactor(Slots):
             return 0
         if self.closed or self.generations[slot] != <uint32_t>(event.data.u64 >> 32):
             return 0
-        connection = <Endpoint>self.connections[slot]
-        if ready & EPOLLIN:
-            if connection.held:
-                # Taken away only now: most handlers are done before more arrives.
-                self.set_interest(connection, connection.interest & ~EPOLLIN)
-                if ready & (EPOLLERR | EPOLLHUP):
-                    return self.drop(connection)
-            elif connection.rest != NULL:
-                # It comes before anything that is received now.
-                self.resume_now(connection)
-            else:
-                self.read(connection)
-        elif ready & (EPOLLERR | EPOLLHUP):
-            # These cannot be masked, and would spin.
-            return self.drop(connection)
-        if ready & EPOLLOUT and connection.fd >= 0:
-            self.send_some(connection)
-        return 0
-
-    @cython.nonecheck(False)
-    cdef int read(self, Endpoint connection) except -1:
-        cdef size_t room = 0
-        cdef uint8_t *target = NULL
-        cdef ssize_t size
-        cdef bint direct = False
-        if connection.phase == RUNNING and connection.in_frame:
-            try:
-                target = connection.direct_buffer(&room)
-            except MemoryError as error:
-                connection.crashed(error, None)
-                connection.after_input()
-                return 0
-        if target == NULL:
-            target = self.scratch
-            room = SCRATCH_SIZE
-        else:
-            direct = True
-        size = recv(connection.fd, target, room, 0)
-        if size > 0:
-            connection.received_at = self.now
-            # Marked as queued for sending, it is not queued again: it is flushed here.
-            connection.dirty = True
-            try:
-                if direct:
-                    connection.direct_bytes_received(<size_t>size)
-                else:
-                    connection.bytes_received(target, size)
-                self.deliver(connection)
-            finally:
-                connection.dirty = False
-            self.end_batch(connection)
-        elif size == 0:
-            connection.end_received()
-        elif errno != EAGAIN and errno != EINTR:
-            self.drop(connection)
-        return 0
-
-    # ------------------------------------------------------------------ output
-
-    cdef int end_batch(self, Endpoint connection) except -1:
-        """Send what a batch of input queued for its own connection."""
-        if connection.blocked or connection.fd < 0:
-            return 0
-        return connection.output_left() if connection.outbox == NULL else self.send_some(connection)
-
-    cdef int schedule(self, Endpoint connection) except -1:
-        cdef uint32_t *bigger
-        if self.dirty_end == self.dirty_room:
-            self.dirty_room = 2 * self.dirty_room if self.dirty_room else 256
-            bigger = <uint32_t *>PyMem_Realloc(self.dirty, self.dirty_room * sizeof(uint32_t))
-            if bigger == NULL:
-                raise MemoryError
-            self.dirty = bigger
-        self.dirty[self.dirty_end] = connection.slot
-        self.dirty_end += 1
-        connection.dirty = True
-        return self.need_pass()
-
-    cdef int flush_dirty(self) except -1:
-        """Send what is queued, for about a millisecond; what is left has its turn next time."""
-        cdef int64_t end = 0
-        cdef Endpoint connection
-        cdef int sends = 0
-        cdef uint32_t slot
-        while self.dirty_start < self.dirty_end:
-            slot = self.dirty[self.dirty_start]
-            self.dirty_start += 1
-            entry = self.connections[slot]
-            if entry is None:
-                continue
-            connection = <Endpoint>entry
-            if not connection.dirty:
-                continue
-            connection.dirty = False
-            if connection.outbox == NULL:
-                connection.output_left()
-            elif not connection.blocked:
-                self.send_some(connection)
-                sends += 1
-                if sends % SENDS_PER_LOOK == 0:
-                    if end == 0:
-                        end = clock_ns() + FLUSH_BUDGET_NS
-                    elif clock_ns() > end:
-                        break
-        if self.dirty_start == self.dirty_end:
-            self.dirty_start = self.dirty_end = 0
-        elif 2 * self.dirty_start > self.dirty_room:
-            memcpy(self.dirty, self.dirty + self.dirty_start,
-                   (self.dirty_end - self.dirty_start) * sizeof(uint32_t))
-            self.dirty_end -= self.dirty_start
-            self.dirty_start = 0
-        return 0
-
-    cdef int flush(self, Endpoint connection) except -1:
-        # The caller is a handler: that its output has left is told when it has returned.
-        cdef bint over_limit = connection.over_limit
-        connection.over_limit = False
-        self.send_some(connection)
-        connection.over_limit = over_limit
-        if over_limit and connection.fd >= 0 and not connection.dirty and not connection.blocked:
-            return self.schedule(connection)
-        return 0
-
-    @cython.nonecheck(False)
-    cdef int send_some(self, Endpoint connection) except -1:
-        """Send what waits, as far as the peer takes it; at most a few calls."""
-        cdef iovec[MAX_VECTORS] vectors
-        cdef msghdr message
-        cdef int count, calls
-        cdef size_t wanted
-        cdef ssize_t size
-        cdef bint was_blocked = connection.blocked
-        if connection.fd < 0:
-            return 0
-        if connection.outbox != NULL and connection.outbox.pong_size:
-            outbox_place_pong(connection.outbox)
-        for calls in range(4):
-            if connection.outbox == NULL:
-                break
-            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
-            if count == 1:
-                size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
-            else:
-                memset(&message, 0, sizeof(message))
-                message.msg_iov = vectors
-                message.msg_iovlen = <size_t>count
-                size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
-            if size < 0:
-                if errno == EINTR:
-                    continue
-                if errno != EAGAIN:
-                    return self.drop(connection)
-                break
-            if <size_t>size == connection.outbox.size:
-                outbox_free(connection.outbox)
-                connection.outbox = NULL
-                break
-            wanted = 0
-            while count:
-                count -= 1
-                wanted += vectors[count].iov_len
-            outbox_sent(connection.outbox, <size_t>size)
-            if <size_t>size < wanted:
-                break
-        if connection.outbox == NULL:
-            if was_blocked:
-                connection.blocked = False
-                self.set_interest(connection, connection.interest & ~EPOLLOUT)
-            if connection.phase == LINGERING:
-                self.shut(connection)
-        elif not was_blocked:
-            connection.blocked = True
-            outbox_settle(connection.outbox)
-            self.set_interest(connection, connection.interest | EPOLLOUT)
-        if connection.over_limit:
-            connection.output_left()
-        return 0
-
-    # ------------------------------------------------------------------ input again
-
-    cdef int deliver(self, Endpoint connection) except -1:
-        """A batch was parsed: let a coroutine have it, and then what it has made room for."""
-        if connection.receiver is None and connection.rest == NULL:
-            return 0
-        self.delivering = connection
-        try:
-            connection.input_done()
-            while connection.rest != NULL and not connection.held and connection.phase == RUNNING:
-                connection.deliver_rest()
-                connection.input_done()
-        finally:
-            self.delivering = None
-        return 0
-
-    cdef int resume(self, Endpoint connection) except -1:
-        """Called outside of turns, by tasks that end and by `resume_reading`; and inside."""
-        if connection.fd < 0 or self.closed:
-            return 0
-        if connection.rest != NULL and connection.phase == RUNNING:
-            # Not here: the caller may be a handler, whose messages would overtake each other.
-            if self.delivering is not connection:
-                self.loop.call_soon(self.resume_now, connection)
-        elif not connection.interest & EPOLLIN:
-            self.set_interest(connection, connection.interest | EPOLLIN)
-        return 0
-
-    def resume_now(self, Endpoint connection):
-        """Internal: deliver what was received while delivery was held, then receive again."""
-        if connection.fd < 0 or self.closed:
-            return
-        self.update_clock()
-        connection.deliver_rest()
-        self.deliver(connection)
-        if not connection.dirty:
-            self.end_batch(connection)
-        if connection.fd >= 0 and not connection.held and not connection.interest & EPOLLIN:
-            self.set_interest(connection, connection.interest | EPOLLIN)
-        if self.lost:
-            self.need_pass()
-        self.raise_pending()
-
-    cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1:
-        cdef epoll_event event
-        if interest == connection.interest or connection.fd < 0:
-            return 0
-        event.events = interest
-        event.data.u64 = <uint64_t>self.generations[connection.slot] << 32 | connection.slot
-        if epoll_ctl(self.epoll, EPOLL_CTL_MOD, connection.fd, &event) < 0:
-            raise OSError(errno, os.strerror(errno))
-        connection.interest = interest
-        return 0
+        return self.ready(<Endpoint>self.connections[slot], event.events)
 
     # ------------------------------------------------------------------ life of a descriptor
 
@@ -592,19 +303,28 @@ cdef class Reactor(Slots):
             # Else the connection, not the listener, failed: ECONNABORTED and its like.
         return 0
 
-    def open_client(self, sock, Settings settings, handshake):
+    def open_client(self, sock, Settings settings, handshake, server_hostname=None):
         """
         Open a client's connection on a connected socket, which is the reactor's from here on.
 
         Args:
             handshake: a ClientHandshake.
+            server_hostname: whose certificate it has to be, with TLS.
 
         Returns: a future for the Connection. When it is cancelled the socket is closed.
-        Raises: what the handshake's `receive_data`, `receive_eof` and `check` raise; OSError.
+        Raises: what the handshake's `receive_data`, `receive_eof` and `check` raise; OSError; ValueError.
         """
         cdef sockaddr_storage address
         cdef socklen_t size = sizeof(address)
         cdef Connection connection
+        cdef Tls tls = None
+        if settings.ssl is not None:
+            tls = Tls(settings.ssl, False, server_hostname)
+            try:
+                tls.begin()
+            except BaseException:
+                self.end_if_unused()
+                raise
         if getpeername(sock.fileno(), <sockaddr *>&address, &size) < 0:
             raise OSError(errno, os.strerror(errno))
         if address.ss_family != AF_INET and address.ss_family != AF_INET6:
@@ -619,7 +339,11 @@ cdef class Reactor(Slots):
         connection.more().opened = future
         self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
         future.add_done_callback(connection.opening_done)
-        connection.connected()
+        if tls is None:
+            connection.connected()
+        else:
+            connection.tls = tls
+            self.shake_with(connection, tls, NULL, 0)
         return future
 
     cdef int adopt(self, int fd, Settings settings, uint8_t *address, unsigned address_size) except -1:
@@ -628,6 +352,8 @@ cdef class Reactor(Slots):
             return 0
         if settings.open_count >= settings.max_connections or settings.opening_count > settings.max_opening:
             return connection.turn_away()
+        if settings.ssl is not None:
+            connection.tls = Tls(settings.ssl, True)
         return self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
 
     cdef Connection make(self, int fd, Settings settings, uint8_t *address, unsigned address_size):
@@ -655,59 +381,6 @@ cdef class Reactor(Slots):
         self.open_count += 1
         settings.opening_count += 1
         return connection
-
-    cdef int close_descriptor(self, Endpoint connection) except -1:
-        """Close it, and give back what it holds; the connection is not told."""
-        cdef epoll_event event
-        if connection.fd < 0:
-            return 0
-        # A duplicate of the descriptor, in a child say, would stay registered after close().
-        epoll_ctl(self.epoll, EPOLL_CTL_DEL, connection.fd, &event)
-        close(connection.fd)
-        connection.fd = -1
-        self.free_slot(connection.slot)
-        self.open_count -= 1
-        if connection.phase == OPENING:
-            connection.settings.opening_count -= 1
-        else:
-            connection.settings.open_count -= 1
-        connection.phase = GONE
-        connection.end_compression()
-        # What was received with the frame that is being delivered stays undelivered.
-        connection.held = True
-        connection.dirty = connection.blocked = False
-        if connection.outbox != NULL:
-            outbox_free(connection.outbox)
-            connection.outbox = NULL
-        return 0
-
-    cdef int drop(self, Endpoint connection) except -1:
-        if connection.fd >= 0:
-            self.close_descriptor(connection)
-            self.lost.append(connection)
-            self.need_pass()
-        return 0
-
-    cdef int finish(self, Endpoint connection) except -1:
-        if connection.fd < 0:
-            return 0
-        self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
-        if not connection.interest & EPOLLIN:
-            self.set_interest(connection, connection.interest | EPOLLIN)
-        if connection.outbox == NULL:
-            return self.shut(connection)
-        if not connection.blocked and not connection.dirty:
-            return self.schedule(connection)
-        return 0
-
-    cdef int shut(self, Endpoint connection) except -1:
-        # Our last bytes are on their way. Closing now, with input unread, would send a RST that
-        # may overtake them; the peer closes when it has seen our end, or the deadline does.
-        # RFC 6455 7.1.1: a client leaves it to the server to end the TCP connection first.
-        if not connection.shut and (not connection.client or connection.failed):
-            connection.shut = True
-            shutdown(connection.fd, SHUT_WR)
-        return 0
 
     cdef object address_of(self, Endpoint connection, bint peer):
         cdef sockaddr_storage storage

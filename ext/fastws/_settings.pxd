@@ -18,6 +18,7 @@ cdef class Settings:
     cdef readonly object negotiate        # (connection, handshake) -> Response or coroutine; None: no hooks
     cdef readonly object logger
     cdef readonly object topics           # _topics.Topics; None: the client's side
+    cdef public object ssl                # ssl.SSLContext for connections to come; None: without TLS
     cdef uint64_t max_size
     cdef bint text_as_bytes
     # Messages that wait for recv(): at high_water nothing more is taken, until low_water.

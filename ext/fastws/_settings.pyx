@@ -42,9 +42,10 @@ cdef class Settings:
 
     def __init__(self, *, server, policy, make_handler, negotiate, logger, max_size, max_queue, text_as,
                  write_limit, write_cap, open_timeout, ping_interval, ping_timeout, close_timeout,
-                 max_connections, max_opening, on_idle, topics=None):
+                 max_connections, max_opening, on_idle, topics=None, ssl=None):
         self.server = server
         self.topics = topics
+        self.ssl = ssl
         self.policy = policy
         self.make_handler = make_handler
         self.negotiate = negotiate
@@ -69,6 +70,11 @@ cdef class Settings:
     def max_size(self):
         """Bytes of a message; None: no limit."""
         return None if self.max_size == <uint64_t>-1 else self.max_size
+
+    @property
+    def open_timeout(self):
+        """Seconds for the opening handshake; None: no limit."""
+        return None if self.open_timeout < 0 else self.open_timeout
 
     @property
     def max_connections(self):

@@ -1,0 +1,369 @@
+"""Writing: what connections queue, to their sockets; and the end of their descriptors.
+
+In: outboxes, as turns and handlers leave them. Out: calls of `sendmsg`; with TLS records, which are
+made only while no earlier ones wait, so that an outbox stays the one queue.
+"""
+
+import os
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastws._endpoint cimport DUE_LINGER, GONE, LINGERING, OPENING, Endpoint
+from fastws._outbox cimport (
+    iovec, outbox_free, outbox_new, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors,
+)
+from fastws._slots cimport Slots, clock_ns
+from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
+
+cdef extern from *:
+    """
+    #include <sys/epoll.h>
+    #include <sys/socket.h>
+    #include <unistd.h>
+    """
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int) nogil
+    int epoll_ctl(int, int, int, epoll_event *) nogil
+    int EPOLL_CLOEXEC, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    uint32_t EPOLLIN, EPOLLOUT
+    int MSG_NOSIGNAL, SHUT_WR
+    int close(int) nogil
+    int shutdown(int, int) nogil
+    ssize_t send(int, const void *, size_t, int) nogil
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int, const msghdr *, int) nogil
+
+cdef enum:
+    MAX_VECTORS = 64
+    # How long one turn may send, after its reads.
+    FLUSH_BUDGET_NS = 1000000
+    SENDS_PER_LOOK = 16          # at the clock
+
+
+cdef class Writing(Slots):
+    """See above."""
+
+    def __cinit__(self):
+        self.epoll = -1
+        self.dirty = NULL
+        self.plain = NULL
+        self.lost = []
+
+    def __dealloc__(self):
+        # The loop was closed and everything let go: nobody is left to tell.
+        if self.epoll >= 0:
+            close(self.epoll)
+        PyMem_Free(self.dirty)
+        PyMem_Free(self.plain)
+
+    # ------------------------------------------------------------------ the loop's next pass
+
+    def later(self):
+        """Run what was left for, or asked of, the loop's next pass."""
+        self.pass_scheduled = False
+        if self.closed:
+            return
+        self.update_clock()
+        self.in_turn = True
+        try:
+            self.end_turn()
+        finally:
+            self.in_turn = False
+        self.raise_pending()
+
+    def raise_pending(self):
+        """Internal."""
+        error = self.pending_error
+        if error is not None:
+            self.pending_error = None
+            raise error
+
+    cdef int raise_later(self, error) except -1:
+        if self.pending_error is None:
+            self.pending_error = error
+        return self.need_pass()
+
+    cdef int need_pass(self) except -1:
+        if not self.pass_scheduled and not self.in_turn and not self.loop.is_closed():
+            self.pass_scheduled = True
+            self.loop.call_soon(self.later)
+        return 0
+
+    # ------------------------------------------------------------------ output
+
+    cdef int end_batch(self, Endpoint connection) except -1:
+        """Send what a batch of input queued for its own connection."""
+        if connection.blocked or connection.fd < 0:
+            return 0
+        return connection.output_left() if connection.outbox == NULL else self.send_some(connection)
+
+    cdef int schedule(self, Endpoint connection) except -1:
+        cdef uint32_t *bigger
+        if self.dirty_end == self.dirty_room:
+            self.dirty_room = 2 * self.dirty_room if self.dirty_room else 256
+            bigger = <uint32_t *>PyMem_Realloc(self.dirty, self.dirty_room * sizeof(uint32_t))
+            if bigger == NULL:
+                raise MemoryError
+            self.dirty = bigger
+        self.dirty[self.dirty_end] = connection.slot
+        self.dirty_end += 1
+        connection.dirty = True
+        return self.need_pass()
+
+    cdef int flush_dirty(self) except -1:
+        """Send what is queued, for about a millisecond; what is left has its turn next time."""
+        cdef int64_t end = 0
+        cdef Endpoint connection
+        cdef int sends = 0
+        cdef uint32_t slot
+        while self.dirty_start < self.dirty_end:
+            slot = self.dirty[self.dirty_start]
+            self.dirty_start += 1
+            entry = self.connections[slot]
+            if entry is None:
+                continue
+            connection = <Endpoint>entry
+            if not connection.dirty:
+                continue
+            connection.dirty = False
+            if connection.outbox == NULL:
+                connection.output_left()
+            elif not connection.blocked:
+                self.send_some(connection)
+                sends += 1
+                if sends % SENDS_PER_LOOK == 0:
+                    if end == 0:
+                        end = clock_ns() + FLUSH_BUDGET_NS
+                    elif clock_ns() > end:
+                        break
+        if self.dirty_start == self.dirty_end:
+            self.dirty_start = self.dirty_end = 0
+        elif 2 * self.dirty_start > self.dirty_room:
+            memcpy(self.dirty, self.dirty + self.dirty_start,
+                   (self.dirty_end - self.dirty_start) * sizeof(uint32_t))
+            self.dirty_end -= self.dirty_start
+            self.dirty_start = 0
+        return 0
+
+    cdef int flush(self, Endpoint connection) except -1:
+        # The caller is a handler: that its output has left is told when it has returned.
+        cdef bint over_limit = connection.over_limit
+        connection.over_limit = False
+        self.send_some(connection)
+        connection.over_limit = over_limit
+        if over_limit and connection.fd >= 0 and not connection.dirty and not connection.blocked:
+            return self.schedule(connection)
+        return 0
+
+    @cython.nonecheck(False)
+    cdef int send_some(self, Endpoint connection) except -1:
+        """Send what waits, as far as the peer takes it; at most a few calls."""
+        cdef iovec[MAX_VECTORS] vectors
+        cdef msghdr message
+        cdef int count, calls
+        cdef size_t wanted
+        cdef ssize_t size
+        cdef bint was_blocked = connection.blocked
+        if connection.fd < 0:
+            return 0
+        if connection.outbox != NULL and connection.outbox.pong_size:
+            outbox_place_pong(connection.outbox)
+        if connection.tls is not None:
+            if not self.send_encrypted(connection, connection.tls):
+                return 0
+        else:
+            for calls in range(4):
+                if connection.outbox == NULL:
+                    break
+                count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
+                if count == 1:
+                    size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
+                else:
+                    memset(&message, 0, sizeof(message))
+                    message.msg_iov = vectors
+                    message.msg_iovlen = <size_t>count
+                    size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+                if size < 0:
+                    if errno == EINTR:
+                        continue
+                    if errno != EAGAIN:
+                        return self.drop(connection)
+                    break
+                if <size_t>size == connection.outbox.size:
+                    outbox_free(connection.outbox)
+                    connection.outbox = NULL
+                    break
+                wanted = 0
+                while count:
+                    count -= 1
+                    wanted += vectors[count].iov_len
+                outbox_sent(connection.outbox, <size_t>size)
+                if <size_t>size < wanted:
+                    break
+        if connection.outbox == NULL:
+            if was_blocked:
+                connection.blocked = False
+                self.set_interest(connection, connection.interest & ~EPOLLOUT)
+            if connection.phase == LINGERING:
+                self.shut(connection)
+        elif not was_blocked:
+            connection.blocked = True
+            outbox_settle(connection.outbox)
+            self.set_interest(connection, connection.interest | EPOLLOUT)
+        if connection.over_limit:
+            connection.output_left()
+        return 0
+
+    cdef bint send_encrypted(self, Endpoint connection, Tls tls) except -1:
+        """
+        Send ciphertext that waits, then more of what is queued, as far as the peer takes it.
+
+        While ciphertext waits there is an outbox, be it an empty one: whoever looks sees that not all has left.
+        """
+        cdef iovec[MAX_VECTORS] vectors
+        cdef msghdr message
+        cdef int calls
+        cdef ssize_t size
+        for calls in range(4):
+            if tls.waiting is None:
+                if connection.outbox == NULL or connection.outbox.size == 0:
+                    break
+                self.encrypt(connection, tls)
+                if tls.failure is not None:
+                    self.drop(connection)
+                    return False
+                if tls.waiting is None:
+                    break
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = vectors
+            message.msg_iovlen = <size_t>tls.vectors(vectors, MAX_VECTORS)
+            size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+            if size < 0:
+                if errno == EINTR:
+                    continue
+                if errno != EAGAIN:
+                    self.drop(connection)
+                    return False
+                break
+            tls.left(<size_t>size)
+            if tls.waiting is not None:
+                break
+        if tls.waiting is None:
+            if connection.outbox != NULL and connection.outbox.size == 0:
+                outbox_free(connection.outbox)
+                connection.outbox = NULL
+        elif connection.outbox == NULL:
+            connection.outbox = outbox_new()
+        return True
+
+    cdef int encrypt(self, Endpoint connection, Tls tls) except -1:
+        """Make records of what is queued, as many as go at once."""
+        cdef iovec[MAX_VECTORS] vectors
+        cdef size_t size = 0, part
+        cdef int i, count
+        if not tls.ready or self.encrypting:
+            # A finalizer may run, and send, whenever memory is taken.
+            return 0
+        if self.plain == NULL:
+            self.plain = <uint8_t *>PyMem_Malloc(RECORDS_AT_ONCE * RECORD_PLAIN)
+            if self.plain == NULL:
+                raise MemoryError
+        while size < RECORDS_AT_ONCE * RECORD_PLAIN and connection.outbox.size:
+            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
+            part = size
+            for i in range(count):
+                part = min(vectors[i].iov_len, RECORDS_AT_ONCE * RECORD_PLAIN - size)
+                memcpy(self.plain + size, vectors[i].iov_base, part)
+                size += part
+                outbox_sent(connection.outbox, part)
+                if part < vectors[i].iov_len:
+                    break
+        self.encrypting = True
+        try:
+            tls.encrypt(self.plain, <Py_ssize_t>size)
+        finally:
+            self.encrypting = False
+        return 0
+
+    cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1:
+        cdef epoll_event event
+        if interest == connection.interest or connection.fd < 0:
+            return 0
+        event.events = interest
+        event.data.u64 = <uint64_t>self.generations[connection.slot] << 32 | connection.slot
+        if epoll_ctl(self.epoll, EPOLL_CTL_MOD, connection.fd, &event) < 0:
+            raise OSError(errno, os.strerror(errno))
+        connection.interest = interest
+        return 0
+
+    # ------------------------------------------------------------------ the end of a descriptor
+
+    cdef int close_descriptor(self, Endpoint connection) except -1:
+        """Close it, and give back what it holds; the connection is not told."""
+        cdef epoll_event event
+        if connection.fd < 0:
+            return 0
+        # A duplicate of the descriptor, in a child say, would stay registered after close().
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, connection.fd, &event)
+        close(connection.fd)
+        connection.fd = -1
+        self.free_slot(connection.slot)
+        self.open_count -= 1
+        if connection.phase == OPENING:
+            connection.settings.opening_count -= 1
+        else:
+            connection.settings.open_count -= 1
+        connection.phase = GONE
+        connection.end_compression()
+        # What was received with the frame that is being delivered stays undelivered.
+        connection.held = True
+        connection.dirty = connection.blocked = False
+        if connection.outbox != NULL:
+            outbox_free(connection.outbox)
+            connection.outbox = NULL
+        return 0
+
+    cdef int drop(self, Endpoint connection) except -1:
+        if connection.fd >= 0:
+            self.close_descriptor(connection)
+            self.lost.append(connection)
+            self.need_pass()
+        return 0
+
+    cdef int finish(self, Endpoint connection) except -1:
+        if connection.fd < 0:
+            return 0
+        if connection.tls is not None and not connection.tls.ready and connection.tls.failure is None:
+            # Saying anything would cost the handshake first.
+            return self.drop(connection)
+        self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
+        if not connection.interest & EPOLLIN:
+            self.set_interest(connection, connection.interest | EPOLLIN)
+        if connection.outbox == NULL:
+            return self.shut(connection)
+        if not connection.blocked and not connection.dirty:
+            return self.schedule(connection)
+        return 0
+
+    cdef int shut(self, Endpoint connection) except -1:
+        # Our last bytes are on their way. Closing now, with input unread, would send a RST that
+        # may overtake them; the peer closes when it has seen our end, or the deadline does.
+        # RFC 6455 7.1.1: a client leaves it to the server to end the TCP connection first.
+        if not connection.shut and (not connection.client or connection.failed):
+            if connection.tls is not None:
+                connection.tls.close()
+                if connection.tls.waiting is not None:
+                    return self.send_some(connection)  # which comes back here
+            connection.shut = True
+            shutdown(connection.fd, SHUT_WR)
+        return 0
