@@ -17,8 +17,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
-if not sys.platform.startswith("linux"):
-    sys.exit(f"fastws needs Linux (epoll); this is {platform.system()}")
+if os.name != "posix":
+    sys.exit(f"fastws needs a POSIX system; this is {platform.system()}")
 
 MODE = os.environ.get("FASTWS_BUILD", "release")
 if MODE not in ("release", "checked", "asan"):
@@ -68,6 +68,13 @@ DIRECTIVES = {
     "freethreading_compatible": False,
 }
 
+# What the reactor is made of needs epoll; elsewhere connections are on the event loop's own transports.
+EPOLL = {"_reactor", "_reading", "_writing"}
+MODULES = [
+    path
+    for path in sorted(glob.glob("ext/fastws/*.pyx"))
+    if sys.platform.startswith("linux") or os.path.splitext(os.path.basename(path))[0] not in EPOLL
+]
 KERNELS = sorted(glob.glob("ext/kernels/*.c"))
 HEADERS = sorted(glob.glob("ext/kernels/*.h"))
 
@@ -97,7 +104,7 @@ def extension(path: str) -> Extension:
         f"fastws.{name}",
         [path, *(KERNELS if name == "_kernels" else [])],
         include_dirs=["ext/kernels"],
-        libraries=["z"] if name == "_deflate" else [],
+        libraries=["z"] if name in ("_deflate", "_inflate") else [],
         depends=HEADERS,
         define_macros=DEFINES,
         extra_compile_args=CFLAGS,
@@ -108,7 +115,7 @@ def extension(path: str) -> Extension:
 setup(
     cmdclass={"build_ext": BuildExt},
     ext_modules=cythonize(
-        [extension(path) for path in sorted(glob.glob("ext/fastws/*.pyx"))],
+        [extension(path) for path in MODULES],
         include_path=["ext"],
         build_dir=f"build/cython-{MODE}",
         compiler_directives=DIRECTIVES,

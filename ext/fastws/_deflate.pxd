@@ -1,6 +1,6 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastws._messages cimport Message, Payload
+from fastws._messages cimport Payload
 
 
 cdef extern from "zlib.h" nogil:
@@ -41,10 +41,6 @@ cdef struct Deflating:
 
 cdef enum:
     WS_RSV1 = 0x40
-    # What can be wrong with compressed messages; also _messages.INVALID_TEXT.
-    CORRUPT = -3
-    TOO_LARGE = -4
-    ENDLESS = -5
 
 # `agreed`: an extensions.Agreed.
 cdef Deflating *deflating_new(object agreed) except NULL
@@ -54,19 +50,10 @@ cdef void deflating_free(Deflating *self) noexcept
 # Whether a message of `size` bytes is to be compressed; `compress` is what the user said, or None.
 cdef bint is_worth(Deflating *self, size_t size, object compress) except -1
 
-# --- in. All raise MemoryError; then the message is lost, and so are those that refer to it.
-# A whole message at `src`. None with `verdict[0]` != 0: one of the above, or INVALID_TEXT. `message`
-# is one that has not begun, but for its opcode; it is dropped.
-cdef object inflate_whole(Deflating *self, Message *message, const uint8_t *src, size_t size, uint64_t max_size,
-                          bint as_bytes, int *verdict)
-# Append what `size` bytes of a message's payload stand for, or what is left at its end. 0, or as above.
-cdef int inflate_some(Deflating *self, Message *message, const uint8_t *src, size_t size,
-                      uint64_t max_size) except -1
-cdef int inflate_end(Deflating *self, Message *message, uint64_t max_size) except -1
-# The most bytes of a compressed message with so many bytes of content.
-cdef uint64_t most_taken(uint64_t size) noexcept
+# Make `inflater` ready for the next bytes, with what was before; give it back.
+cdef int take_inflater(Deflating *self) except -1
+cdef void drop_inflater(Deflating *self) noexcept
 
-# --- out
 # Compress a message, or with `more` a fragment of which others follow. Sets `packed`, and returns the
 # object that keeps its bytes alive: None when they are few, and stay until the next call. With
 # `packed.data` NULL it is better to send it as it is.

@@ -21,12 +21,14 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastws._deflate cimport (
-    CORRUPT, ENDLESS, TOO_LARGE, WS_RSV1, deflate_message, deflating_free, deflating_new, forget_output, inflate_end,
-    inflate_some, inflate_whole, is_worth, most_taken,
+    WS_RSV1, deflate_message, deflating_free, deflating_new, forget_output, is_worth,
 )
 from fastws._frames cimport (
     WS_CLOSE, WS_CONT, WS_CONTROL_MAX, WS_FIN, WS_HEADER_MAX, WS_PING, WS_PONG, WS_TEXT,
     encode_close, header_error, ws_close_code_valid, ws_header_decode, ws_header_encode,
+)
+from fastws._inflate cimport (
+    CORRUPT, ENDLESS, TOO_LARGE, inflate_end, inflate_some, inflate_whole, most_taken,
 )
 from fastws._kernels cimport active, ws_utf8
 from fastws._messages cimport (
