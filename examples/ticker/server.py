@@ -71,7 +71,15 @@ def main():
         print(f"The ticker runs at ws://{args.host}:{port} (kernels: {fastws.kernels()}); Ctrl-C stops it.")
         print(f"Watch it: open http://{args.host}:{port}/ in a browser.", flush=True)
 
-    fastws.run(Ticker, args.host, args.port, process_request=page, lifespan=feed, ready=ready)
+    fastws.run(
+        Ticker,
+        args.host,
+        args.port,
+        compression=fastws.Deflate(min_size=100),  # a tick is about 120 bytes
+        process_request=page,
+        lifespan=feed,
+        ready=ready,
+    )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,21 @@ cdef extern from "zlib.h" nogil:
     int deflateEnd(z_stream *stream) noexcept
     unsigned long deflateBound(z_stream *stream, unsigned long size) noexcept
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    #define fastws_trim() malloc_trim(16 * 1024 * 1024)
+    #else
+    #define fastws_trim() 0
+    #endif
+    """
+    int fastws_trim() noexcept
+
 cdef enum:
+    # So many contexts that have ended are worth giving their pages back to the system.
+    MANY_ENDED = 256
     SCRATCH = 64 * 1024
     WINDOW = 32 * 1024
     # Compressed payloads up to this size are copied by outboxes, and so may lie in scratch memory.
@@ -83,6 +97,7 @@ cdef int compressor_count = 0
 # Those that have contexts of their own.
 cdef Deflating *first = NULL
 cdef uint32_t period = 0
+cdef uint32_t ended = 0            # since pages were given back
 
 
 # ---------------------------------------------------------------------- contexts
@@ -202,7 +217,7 @@ cdef void forget_output(Deflating *self) noexcept:
 
 
 cdef bint end_period(uint32_t most) noexcept:
-    global period
+    global period, ended
     cdef Deflating *self = first
     cdef Deflating *after
     cdef uInt size = 0
@@ -212,6 +227,7 @@ cdef bint end_period(uint32_t most) noexcept:
             if most == 0:
                 return True
             most -= 1
+            ended += 1
             forget_output(self)
             if self.inflater != NULL:
                 inflateGetDictionary(self.inflater, window, &size)
@@ -226,6 +242,9 @@ cdef bint end_period(uint32_t most) noexcept:
                 self.used = period  # no memory: another time
         self = after
     period += 1
+    if ended >= MANY_ENDED:
+        ended = 0
+        fastws_trim()
     return False
 
 

@@ -268,6 +268,18 @@ def test_numbers_that_a_restarted_server_has_passed_are_not_taken_for_a_continua
     bounded(main())
 
 
+def test_messages_are_compressed_both_ways(devtools):
+    async def main():
+        with serving() as (port, _):
+            async with opened(devtools, port) as page:
+                # Chromium compresses all that it sends; the server what has 100 bytes.
+                await page.until(f"{LIVE} && chosen.points.length > 2")
+                assert (await page.value("socket.extensions")).startswith("permessage-deflate")
+                assert page.errors == []
+
+    bounded(main())
+
+
 def test_nothing_is_drawn_while_the_page_is_hidden(devtools):
     hide = """Object.defineProperty(document, 'hidden', {configurable: true, value: %s});
         document.dispatchEvent(new Event('visibilitychange'))"""
