@@ -87,7 +87,7 @@ fuzz: $(STAMPS)/test $(ASAN)/.built ## run each target of tests/fuzz for FUZZ_SE
 	    $(SANITIZED) PYTHONPATH=$(abspath $(ASAN)/lib) FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) "$$target" $(ARGS); \
 	done
 
-conformance: $(STAMPS)/install ## run the Autobahn testsuite against an echo server (needs a Python 2.7 as well)
+conformance: $(STAMPS)/test ## run the Autobahn testsuite against an echo server (needs a Python 2.7 as well)
 	$(PY) tests/conformance/run.py $(ARGS)
 
 bench: $(STAMPS)/bench ## compare with other servers

@@ -41,6 +41,7 @@ def fanout(connections: int, size: int, *more: str) -> tuple[str, ...]:
 
 
 STR, BYTES = ("--mode", "str"), ("--mode", "bytes")
+ASGI = ("--asgi",)
 NO_STR = f"{YARDSTICK} neither validates nor decodes text"
 UNCHECKED = f"{YARDSTICK} and picows do not validate this text as UTF-8; the others do"
 STUCK = "of what waits for a stuck one picows and websockets keep all; the others drop what is over 64 KiB"
@@ -71,6 +72,8 @@ CELLS = [
     ),
     Cell("echo-64k", "64 KiB binary messages, 8 connections", echo(8, 64 * 1024)),
     Cell("echo-1m", "1 MiB binary messages, 2 connections", echo(2, 1024 * 1024)),
+    Cell("asgi-64", "64-byte binary messages, 64 connections, an ASGI application", echo(64, 64), ASGI),
+    Cell("asgi-64k", "64 KiB binary messages, 8 connections, an ASGI application", echo(8, 64 * 1024), ASGI),
     Cell(
         "handshake",
         "connect, upgrade with a browser's header fields, drop; 32 at a time",

@@ -33,6 +33,7 @@ class Competitor:
     lacks: arguments that it is left out for, and why.
     ignores: arguments that change nothing for it, and are not passed on.
     package: what has to be installed for Python.
+    only: an argument; it is left out where that is not asked for.
     """
 
     name: str
@@ -41,9 +42,12 @@ class Competitor:
     lacks: dict[str, str] = field(default_factory=dict)
     ignores: frozenset[str] = frozenset()
     package: str = ""
+    only: str = ""
 
     def lack(self, arguments: tuple[str, ...]) -> str | None:
         """Return why it cannot do what these arguments ask for, or None if it can."""
+        if self.only and self.only not in arguments:
+            return f"is for the cells with {self.only}"
         return next((self.lacks[argument] for argument in arguments if argument in self.lacks), None)
 
     def missing(self) -> str | None:
@@ -64,17 +68,39 @@ class Competitor:
 
 
 NO_BYTES = "text comes as str only"
+NO_ASGI = {"--asgi": "is no server for ASGI"}
+UNCOMPRESSED = {"--deflate": "has no compression"}
+
+
+def uvicorn(name: str, ws: str, package: str) -> Competitor:
+    """Return uvicorn with an implementation of WebSockets: what its --ws names."""
+    start = (sys.executable, str(SERVERS / "uvicorn_echo.py"))
+    return Competitor(
+        name, start, ("--ws", ws), ignores=frozenset({"--asgi"}), package=package, only="--asgi"
+    )
+
+
 MODES = frozenset({"--mode", "str", "bytes"})
 COMPETITORS = {
     it.name: it
     for it in (
-        Competitor(YARDSTICK, (str(LIMIT),), lacks={"--deflate": "has no compression"}, ignores=MODES),
-        Competitor("fastws"),
-        Competitor("coroutines", (sys.executable, str(SERVERS / "fastws_echo.py")), more=("--coroutines",)),
-        Competitor("picows", lacks={"--deflate": "has no compression"}, package="picows"),
-        Competitor("websockets", package="websockets"),
-        Competitor("socketify", lacks={"bytes": NO_BYTES}, package="socketify"),
-        Competitor("bun", (str(SERVERS / "bun_server.js"),), lacks={"bytes": NO_BYTES}, ignores=MODES),
+        Competitor(YARDSTICK, (str(LIMIT),), lacks=UNCOMPRESSED, ignores=MODES | {"--asgi"}),
+        Competitor("fastws", lacks=NO_ASGI),
+        Competitor(
+            "coroutines",
+            (sys.executable, str(SERVERS / "fastws_echo.py")),
+            more=("--coroutines",),
+            lacks=NO_ASGI,
+        ),
+        Competitor("picows", lacks=UNCOMPRESSED | NO_ASGI, package="picows"),
+        Competitor("websockets", lacks=NO_ASGI, package="websockets"),
+        Competitor("socketify", lacks={"bytes": NO_BYTES} | NO_ASGI, package="socketify"),
+        Competitor(
+            "bun", (str(SERVERS / "bun_server.js"),), lacks={"bytes": NO_BYTES} | NO_ASGI, ignores=MODES
+        ),
+        uvicorn("uvicorn-fastws", "fastws.uvicorn:WebSocketProtocol", "uvicorn"),
+        uvicorn("uvicorn-sansio", "websockets-sansio", "websockets"),
+        uvicorn("uvicorn-wsproto", "wsproto", "wsproto"),
     )
 }
 
@@ -117,7 +143,7 @@ def build() -> None:
 
 def versions() -> dict[str, str]:
     found = {"gcc": output("gcc", "-dumpfullversion"), "python": output(sys.executable, "-V").split()[-1]}
-    for name in ("uvloop", "fastws", "picows", "websockets", "socketify"):
+    for name in ("uvloop", "fastws", "picows", "websockets", "socketify", "uvicorn", "wsproto"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -8,6 +8,7 @@ cdef enum Taking:
     TAKE_BYTES          # recv(decode=False)
     TAKE_NEXT           # `async for`: the end of the connection may end it in silence
     TAKE_FRAGMENT       # recv_streaming(): a message, or a Fragment of one
+    TAKE_EVENT          # ASGI's receive(): a dict, also for the end of the connection
 
 
 cdef class Fragment:

@@ -107,6 +107,9 @@ cdef extern from "Python.h":
     int PyContext_Exit(PyObject *) noexcept
     void PyErr_Clear() noexcept
 
+cdef enum:
+    ABNORMAL = 1006
+
 cdef enum State:
     NEW
     WAITING             # it is its endpoint's receiver
@@ -378,6 +381,15 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
                 continue
         elif self.taking == TAKE_BYTES and isinstance(value, str):
             value = (<str>value).encode()
+        elif self.taking == TAKE_EVENT:
+            value = event_of(value)
+        Py_INCREF(value)
+        result[0] = <PyObject *>value
+        return 1
+    if self.taking == TAKE_EVENT and (endpoint.phase >= LINGERING or endpoint.close_queued):
+        endpoint.receiver = None
+        self.state = ENDED
+        value = disconnect_of(endpoint)
         Py_INCREF(value)
         result[0] = <PyObject *>value
         return 1
@@ -392,6 +404,24 @@ cdef int receiving_step(PyObject *o, PyObject **result) except -2:
     self.state = WAITING
     self.blocking = True
     return 0
+
+
+cdef object event_of(object item):
+    # What is neither text nor binary is an event already.
+    if type(item) is str:
+        return {"type": "websocket.receive", "text": item}
+    if type(item) is bytes:
+        return {"type": "websocket.receive", "bytes": item}
+    return item
+
+
+cdef object disconnect_of(Endpoint endpoint):
+    # The first Close counts, whose ever it is; without any it is 1006, RFC 6455 7.1.5.
+    cdef object close = endpoint.close_received
+    if endpoint.close_sent is not None and not (close is not None and endpoint.peer_closed_first):
+        close = endpoint.close_sent
+    code, reason = (ABNORMAL, "") if close is None else close
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
 
 cdef object receiving(Endpoint endpoint, Taking taking):

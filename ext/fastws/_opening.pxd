@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from fastws._endpoint cimport Endpoint
 from fastws._settings cimport Callbacks
@@ -12,10 +12,13 @@ cdef class Opening(Endpoint):
     cdef readonly str subprotocol
     cdef readonly str extensions  # the response's Sec-WebSocket-Extensions
     cdef uint32_t opened_at       # seconds since the epoch, as the response's Date said
+    cdef uint8_t deciding         # the request is valid, and its answer comes later, by `decided`
 
     cdef int begin(self) except -1
     cdef int agreed_on(self, handshake) except -1
     cdef int negotiated(self, response) except -1
+    cdef int keep_early(self, bytes data) except -1
+    cdef int decided(self, response) except -1
     cdef int open_now(self, bytes reply) except -1
     cdef int feed_rest(self, bytes rest) except -1
     cdef int reject(self, response) except -1

@@ -19,6 +19,10 @@ from fastws._endpoint cimport GONE, OPENING, RUNNING, Endpoint
 from fastws._settings cimport Callbacks
 
 
+cdef enum:
+    # So many bytes are kept of what comes before the request is answered; then nothing is received.
+    EARLY_LIMIT = 64 * 1024
+
 # Of a client's connection: messages go to recv().
 cdef Callbacks RECEIVES = Callbacks({"main": True}, False)
 
@@ -66,6 +70,8 @@ cdef class Opening(Endpoint):
         cdef object handshake = self.opening
         if self.client:
             return self.response_received(data)
+        if self.deciding:
+            return self.keep_early(data)
         if handshake is None:
             handshake = self.opening = ServerHandshake(self.settings.policy)
         try:
@@ -74,6 +80,9 @@ cdef class Opening(Endpoint):
             if self.settings.negotiate is None:
                 return self.open_now(handshake.accept_bytes(self))
             result = self.settings.negotiate(self, handshake)
+            if result is None:
+                self.deciding = True
+                return 0
             if asyncio.iscoroutine(result):
                 self.busy = True
                 self.hold()
@@ -116,6 +125,25 @@ cdef class Opening(Endpoint):
         elif not task.cancelled():
             task.exception()  # seen; there is nobody left to tell
         self.settings.on_idle()
+
+    cdef int keep_early(self, bytes data) except -1:
+        # Frames of a client that does not wait for the answer; the end of the connection shall still be seen.
+        self.opening.rest += data
+        if len(self.opening.rest) > EARLY_LIMIT:
+            self.busy = True
+            self.hold()
+        return 0
+
+    cdef int decided(self, response) except -1:
+        """Answer the request that waits for it. Raises: ValueError for a response that cannot be sent."""
+        if self.phase != OPENING:
+            return 0
+        self.negotiated(response)
+        self.deciding = False
+        if self.busy:
+            self.busy = False
+            self.go_on()
+        return 0
 
     cdef int negotiated(self, response) except -1:
         if not isinstance(response, Response):

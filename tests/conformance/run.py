@@ -37,6 +37,7 @@ MESSAGES = 50
 # 9 is about size, of which the protocol core decides: once is enough.
 WITHOUT_LOAD = [section for section in SECTIONS if section != "9"]
 SERVER = [sys.executable, str(HERE / "server.py")]
+UVICORN = [sys.executable, str(HERE / "uvicorn_server.py")]
 CLIENT = [sys.executable, str(HERE / "client.py")]
 START_TIMEOUT = 15.0  # seconds for the server to print its port
 STOP_TIMEOUT = 10.0  # seconds for a process to end after SIGTERM
@@ -234,7 +235,9 @@ def main() -> int:
         help=f"default: {' '.join(SECTIONS)}, and 9 for callbacks only",
     )
     parser.add_argument(
-        "--only", choices=("callbacks", "coroutines", "client"), help="one of the three that are tested"
+        "--only",
+        choices=("callbacks", "coroutines", "uvicorn", "client"),
+        help="one of those that are tested",
     )
     parser.add_argument("--report", type=Path, default=BUILD / "report", metavar="DIR", help="is replaced")
     parser.add_argument(
@@ -247,6 +250,7 @@ def main() -> int:
     testees = {
         "callbacks": (fuzz_server, SERVER, SECTIONS),
         "coroutines": (fuzz_server, [*SERVER, "--coroutines"], WITHOUT_LOAD),
+        "uvicorn": (fuzz_server, UVICORN, WITHOUT_LOAD),
         "client": (fuzz_client, CLIENT, WITHOUT_LOAD),
     }
     passed = True

@@ -1,13 +1,17 @@
 import asyncio
+import contextlib
+import itertools
 import os
 
 import pytest
 import uvloop
 from peers import LIMIT
+from uvicorn_process import SERVERS, uvicorn
 
 from fastws import log, transports
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +48,39 @@ def run(request, monkeypatch):
         assert len(os.listdir("/proc/self/fd")) == before
 
     return runner
+
+
+# ---------------------------------------------------------------- uvicorn in processes of its own
+
+
+@pytest.fixture(scope="session")
+def servers():
+    """Give a function that starts a server when it is first asked for."""
+    running = {}
+    with contextlib.ExitStack() as stack:
+
+        def find(name):
+            if name not in running:
+                ws, loop, http = SERVERS[name]
+                options = ("--loop", loop, "--http", http, "--lifespan", "on", "--header", "x-default:yes")
+                running[name] = stack.enter_context(uvicorn("asgi_apps:bare", *options, ws=ws))
+            return running[name]
+
+        yield find
+
+
+@pytest.fixture(params=SERVERS)
+def server(request, servers):
+    """A server with either implementation: what a test says of it holds for both."""
+    return servers(request.param)
+
+
+@pytest.fixture(params=[name for name in SERVERS if "fastws" in name])
+def ours(request, servers):
+    return servers(request.param)
+
+
+@pytest.fixture
+def name():
+    """An id for the notes of an application."""
+    return f"n{next(numbers)}"
