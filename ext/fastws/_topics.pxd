@@ -5,11 +5,12 @@ from fastws._endpoint cimport Endpoint
 from fastws._fanout cimport VARIANTS, Frames
 
 
-# A subscriber: the connection (borrowed: it leaves before it goes), and the place of this
-# subscription among the connection's.
+# A subscriber: the connection (borrowed: it leaves before it goes), the place of this subscription
+# among the connection's, and how many messages it was too slow for.
 cdef struct Member:
     PyObject *endpoint
     uint32_t place
+    uint32_t missed
 
 # What becomes of a message for a subscriber that has too much waiting.
 cdef enum Policy:
@@ -53,6 +54,8 @@ cdef class Topic:
     cdef int remove(self, uint32_t place) except -1
     # `live`: it is the publication under way.
     cdef int deliver(self, Endpoint endpoint, Frames frames, bint live, str key, PublishResult result) except -1
+    cdef int deliver_all(self, uint32_t publication, Topic topic, Endpoint exclude, Frames frames, str key,
+                         PublishResult result) except -1
     cdef int keep(self, Frames frames, str key) except -1
 
 

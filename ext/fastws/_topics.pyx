@@ -117,6 +117,14 @@ cdef class Topic:
         """The connections that have subscribed, as a new list."""
         return [<Endpoint>self.members[i].endpoint for i in range(self.count)]
 
+    @property
+    def missed(self):
+        """
+        Who was too slow: connections, with how many messages were dropped or conflated for each since it subscribed.
+        """
+        return {<Endpoint>self.members[i].endpoint: self.members[i].missed
+                for i in range(self.count) if self.members[i].missed}
+
     def __repr__(self):
         return f"<fastws.Topic {self.name!r}: {self.count} subscribers>"
 
@@ -163,6 +171,7 @@ cdef class Topic:
             own.room = room
         self.members[self.count].endpoint = <PyObject *>endpoint
         self.members[self.count].place = own.count
+        self.members[self.count].missed = 0
         own.items[own.count].topic = <PyObject *>self
         own.items[own.count].place = self.count
         Py_INCREF(self)  # the subscription's
@@ -231,6 +240,22 @@ cdef class Topic:
         if box.size > endpoint.settings.write_limit:
             endpoint.over_limit = True
         result.queued += 1
+        return 0
+
+    cdef int deliver_all(self, uint32_t publication, Topic topic, Endpoint exclude, Frames frames, str key,
+                         PublishResult result) except -1:
+        """Deliver what is published for `topic`, this one or one that matches this pattern, to who has not got it."""
+        cdef Endpoint endpoint
+        cdef uint32_t i, before
+        for i in range(self.count):
+            endpoint = <Endpoint>self.members[i].endpoint
+            if endpoint.publication == publication:
+                continue
+            endpoint.publication = publication
+            if endpoint is not exclude:
+                before = result.dropped + result.conflated
+                topic.deliver(endpoint, frames, True, key, result)
+                self.members[i].missed += result.dropped + result.conflated - before
         return 0
 
     cdef int keep(self, Frames frames, str key) except -1:
@@ -360,8 +385,6 @@ cdef class Topics:
         cdef Payload payload
         cdef Frames frames = Frames(compress)
         cdef Topic topic, pattern
-        cdef Endpoint endpoint
-        cdef uint32_t i
         cdef PublishResult result = PublishResult()
         cdef object owner = encode_message(message, text, &payload)
         frames.encode(&payload)
@@ -373,18 +396,9 @@ cdef class Topics:
         result.sequence = topic.sequence
         topic.keep(frames, key)
         self.publication += 1
-        for i in range(topic.count):
-            endpoint = <Endpoint>topic.members[i].endpoint
-            endpoint.publication = self.publication
-            if endpoint is not exclude:
-                topic.deliver(endpoint, frames, True, key, result)
+        topic.deliver_all(self.publication, topic, exclude, frames, key, result)
         for pattern in topic.patterns:
-            for i in range(pattern.count):
-                endpoint = <Endpoint>pattern.members[i].endpoint
-                if endpoint.publication != self.publication:
-                    endpoint.publication = self.publication
-                    if endpoint is not exclude:
-                        topic.deliver(endpoint, frames, True, key, result)
+            pattern.deliver_all(self.publication, topic, exclude, frames, key, result)
         self.account(topic, result)
         self.prune(topic)
         return result

@@ -138,7 +138,7 @@ def test_a_send_awaited_late_ends_when_what_was_published_has_left(run):
 
     async def handler(ws):
         ws.subscribe("t")
-        waiting = ws.send(b"x" * 4_000_000)
+        waiting = ws.send(b"x" * 16_000_000)  # more than any kernel takes
         assert ws.buffered_amount > 64 * 1024
         await until(lambda: ws.buffered_amount == 0)  # somebody reads
         for _ in range(50):
@@ -156,7 +156,7 @@ def test_a_send_awaited_late_ends_when_what_was_published_has_left(run):
             async with raw(server) as (reader, _):
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head
-                await reader.readexactly(4_000_010)
+                await reader.readexactly(16_000_010)
                 await server.again.wait()
                 await reader.readexactly(15_000_000)
                 with contextlib.suppress(asyncio.TimeoutError):

@@ -252,6 +252,7 @@ def test_latest_puts_the_newest_of_a_key_in_the_place_of_the_older(run):
                 server.publish("a", f"{key}{i}", key=key)
             assert counts(server.publish("a", "END"))[:2] == (1, 1)
             assert topic.conflated == 3
+            assert topic.missed == {connection: 3}
             assert await read_all(asyncio.get_running_loop(), peer) == ["x4", "y5", "z3", "END"]
             await until(lambda: connection.buffered_amount == 0)
 
@@ -275,12 +276,13 @@ def test_latest_bounds_what_waits_by_the_number_of_keys(run):
 def test_drop_keeps_the_oldest_and_drop_oldest_the_newest(run):
     async def main():
         for policy in "drop", "drop-oldest":
-            async with slow(policy, max_frames=4) as (server, topic, _, peer):
+            async with slow(policy, max_frames=4) as (server, topic, connection, peer):
                 results = [server.publish("a", str(i)) for i in range(10)]
                 # What filled the socket may be one of the four, or wait in a transport.
                 kept = 10 - topic.dropped
                 assert kept in (3, 4)
                 assert sum(r.dropped for r in results) == topic.dropped
+                assert topic.missed == {connection: topic.dropped}
                 expected = [str(i) for i in (range(kept) if policy == "drop" else range(10 - kept, 10))]
                 fastws.broadcast(server.connections, "END")
                 assert await read_all(asyncio.get_running_loop(), peer) == [*expected, "END"]
