@@ -25,7 +25,7 @@ def test_leaving_recv_streaming_with_a_full_queue_goes_on_receiving(run):
 
     async def main():
         async with (
-            fastws.serve(handler, "127.0.0.1", 0, max_queue=4) as server,
+            fastws.serve(handler, "127.0.0.1", 0, max_queue=4, close_timeout=0.2) as server,
             raw(server) as (reader, writer),
         ):
             await reader.readuntil(b"\r\n\r\n")
@@ -120,7 +120,7 @@ def test_recv_streaming_decodes_characters_that_fragments_cut(run):
 
     async def main():
         async with (
-            fastws.serve(handler, "127.0.0.1", 0, text_as="bytes") as server,
+            fastws.serve(handler, "127.0.0.1", 0, text_as="bytes", close_timeout=0.2) as server,
             raw(server) as (reader, writer),
         ):
             await reader.readuntil(b"\r\n\r\n")
