@@ -1,7 +1,7 @@
 from typing_extensions import disjoint_base
 
-from fastws._slots import Slots
+from fastws._carrying import Carrying
 
 @disjoint_base
-class Writing(Slots):
+class Writing(Carrying):
     def later(self) -> None: ...

@@ -22,5 +22,6 @@ cdef class Opening(Endpoint):
     cdef int open_now(self, bytes reply) except -1
     cdef int feed_rest(self, bytes rest) except -1
     cdef int reject(self, response) except -1
+    cdef int begin_as_client(self, handshake, future) except -1
     cdef int response_received(self, bytes data) except -1
     cdef int refuse(self, error) except -1

@@ -15,7 +15,7 @@ from fastws.log import report
 
 from libc.stdint cimport uint8_t
 
-from fastws._endpoint cimport GONE, OPENING, RUNNING, Endpoint
+from fastws._endpoint cimport DUE_OPENING, GONE, OPENING, RUNNING, Endpoint
 from fastws._settings cimport Callbacks
 
 
@@ -198,6 +198,15 @@ cdef class Opening(Endpoint):
         return self.feed(<uint8_t *><char *>copy, len(copy))
 
     # ------------------------------------------------------------------ the client's side
+
+    cdef int begin_as_client(self, handshake, future) except -1:
+        """It is a client's, on its way: `handshake` is a ClientHandshake, `future` will be done with the connection."""
+        self.client = True
+        self.opening = handshake
+        self.more().opened = future
+        self.carrier.set_deadline(self, DUE_OPENING, self.settings.open_timeout)
+        future.add_done_callback(self.opening_done)
+        return 0
 
     cdef int connected(self) except -1:
         """The TCP connection stands: send the request, RFC 6455 4.1."""

@@ -26,9 +26,6 @@ cdef class Listener:
 
 cdef class Reactor(Reading):
     cdef object __weakref__
-    # Servers that use it; with none, and no connection, it ends.
-    cdef int users
-
     # --- descriptors
     cdef list listeners           # by index; None: closed
 

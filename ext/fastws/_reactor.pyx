@@ -119,15 +119,6 @@ cdef class Reactor(Reading):
 
     # ------------------------------------------------------------------ servers
 
-    def hold(self):
-        """Count a user; each calls `release` once."""
-        self.users += 1
-
-    def release(self):
-        """Give up a use; the last one, with no connection left, ends the reactor."""
-        self.users -= 1
-        self.end_if_unused()
-
     def end_if_unused(self):
         """Internal."""
         if self.users == 0 and self.open_count == 0 and not self.lost and not self.closed:
@@ -334,11 +325,7 @@ cdef class Reactor(Reading):
         if connection is None:
             raise OSError(errno, "cannot watch a connection")
         future = self.loop.create_future()
-        connection.client = True
-        connection.opening = handshake
-        connection.more().opened = future
-        self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
-        future.add_done_callback(connection.opening_done)
+        connection.begin_as_client(handshake, future)
         if tls is None:
             connection.connected()
         else:
@@ -350,7 +337,7 @@ cdef class Reactor(Reading):
         cdef Connection connection = self.make(fd, settings, address, address_size)
         if connection is None:
             return 0
-        if settings.open_count >= settings.max_connections or settings.opening_count > settings.max_opening:
+        if self.is_full(settings):
             return connection.turn_away()
         if settings.ssl is not None:
             connection.tls = Tls(settings.ssl, True)
@@ -360,26 +347,16 @@ cdef class Reactor(Reading):
         """Make the connection of a descriptor and watch it. None: the descriptor is closed."""
         cdef Connection connection = Connection.__new__(Connection)
         cdef epoll_event event
-        cdef uint32_t slot = self.take_slot()
-        connection.carrier = self
-        connection.settings = settings
-        connection.max_size = settings.max_size
-        connection.text_as_bytes = settings.text_as_bytes
-        connection.fd = fd
-        connection.slot = slot
+        self.let_in(connection, settings, fd)
         connection.address_size = <uint8_t>address_size
         memcpy(connection.address, address, min(address_size, 28))
         connection.interest = event.events = EPOLLIN
-        event.data.u64 = <uint64_t>self.generations[slot] << 32 | slot
+        event.data.u64 = <uint64_t>self.generations[connection.slot] << 32 | connection.slot
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
-            self.free_slot(slot)
             settings.logger.error("cannot watch a connection: %s", os.strerror(errno))
-            connection.fd = -1
+            self.let_go(connection)
             close(fd)
             return None
-        self.connections[slot] = connection
-        self.open_count += 1
-        settings.opening_count += 1
         return connection
 
     cdef object address_of(self, Endpoint connection, bint peer):

@@ -7,7 +7,6 @@ from fastws._writing cimport Writing
 
 cdef class Reading(Writing):
     cdef uint8_t *scratch
-    cdef Endpoint delivering      # its coroutine is taking what came
 
     # --- TLS handshakes
     cdef object shaking           # connections whose next step waits for its turn, oldest first
@@ -15,7 +14,6 @@ cdef class Reading(Writing):
 
     cdef int ready(self, Endpoint connection, uint32_t events) except -1
     cdef int read(self, Endpoint connection) except -1
-    cdef int deliver(self, Endpoint connection) except -1
 
     cdef int read_encrypted(self, Endpoint connection, Tls tls) except -1
     cdef int take_encrypted(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1

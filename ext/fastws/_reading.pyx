@@ -236,20 +236,6 @@ cdef class Reading(Writing):
 
     # ------------------------------------------------------------------ input again
 
-    cdef int deliver(self, Endpoint connection) except -1:
-        """A batch was parsed: let a coroutine have it, and then what it has made room for."""
-        if connection.receiver is None and connection.rest == NULL:
-            return 0
-        self.delivering = connection
-        try:
-            connection.input_done()
-            while connection.rest != NULL and not connection.held and connection.phase == RUNNING:
-                connection.deliver_rest()
-                connection.input_done()
-        finally:
-            self.delivering = None
-        return 0
-
     cdef int resume(self, Endpoint connection) except -1:
         """Called outside of turns, by tasks that end and by `resume_reading`; and inside."""
         if connection.fd < 0 or self.closed:

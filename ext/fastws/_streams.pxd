@@ -1,27 +1,20 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
+from fastws._carrying cimport Carrying
 from fastws._connection cimport Connection
 from fastws._endpoint cimport Endpoint
 from fastws._settings cimport Settings
-from fastws._slots cimport Slots
 
 
-cdef class Streams(Slots):
+cdef class Streams(Carrying):
     cdef object __weakref__
-    cdef int users                # servers and clients; with none, and no connection, it ends
     cdef uint8_t *scratch
     cdef object view              # of `scratch`, for transports to fill
     cdef list pending             # connections with output, to be sent at the loop's next pass
-    cdef bint pass_scheduled
-    cdef Endpoint delivering      # its coroutine is taking what came
-    cdef object pending_error
 
     cdef Connection adopt(self, Link link)
-    cdef int detach(self, Endpoint connection) except -1
-    cdef int send_some(self, Endpoint connection) except -1
     cdef int shut(self, Endpoint connection) except -1
-    cdef int deliver(self, Endpoint connection) except -1
     cdef int need_pass(self) except -1
 
 

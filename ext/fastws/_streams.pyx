@@ -15,11 +15,12 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 
+from fastws._carrying cimport Carrying
 from fastws._connection cimport Connection
-from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, GONE, LINGERING, OPENING, RUNNING, Endpoint
+from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, LINGERING, OPENING, RUNNING, Endpoint
 from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
 from fastws._settings cimport Settings
-from fastws._slots cimport Slots, clock_ns
+from fastws._slots cimport clock_ns
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
@@ -48,7 +49,7 @@ def streams_of(loop):
     return streams
 
 
-cdef class Streams(Slots):
+cdef class Streams(Carrying):
     """The transports of one event loop's connections."""
 
     def __cinit__(self):
@@ -67,15 +68,6 @@ cdef class Streams(Slots):
         PyMem_Free(self.scratch)
 
     # ------------------------------------------------------------------ users
-
-    def hold(self):
-        """Count a user; each calls `release` once."""
-        self.users += 1
-
-    def release(self):
-        """Give up a use."""
-        self.users -= 1
-        self.end_if_unused()
 
     def end_if_unused(self):
         """Internal."""
@@ -131,16 +123,6 @@ cdef class Streams(Slots):
             self.pending = pending[sent:] + self.pending
             self.need_pass()
 
-    cdef int flush(self, Endpoint connection) except -1:
-        # The caller is a handler: that its output has left is told when it has returned.
-        cdef bint over_limit = connection.over_limit
-        connection.over_limit = False
-        self.send_some(connection)
-        connection.over_limit = over_limit
-        if over_limit and connection.fd >= 0 and not connection.dirty and not connection.blocked:
-            return self.schedule(connection)
-        return 0
-
     cdef int send_some(self, Endpoint connection) except -1:
         """Give the transport what waits, until it asks for a pause."""
         cdef iovec[MAX_VECTORS] vectors
@@ -189,20 +171,6 @@ cdef class Streams(Slots):
 
     # ------------------------------------------------------------------ input again
 
-    cdef int deliver(self, Endpoint connection) except -1:
-        """A batch was parsed: let a coroutine have it, and then what it has made room for."""
-        if connection.receiver is None and connection.rest == NULL:
-            return 0
-        self.delivering = connection
-        try:
-            connection.input_done()
-            while connection.rest != NULL and not connection.held and connection.phase == RUNNING:
-                connection.deliver_rest()
-                connection.input_done()
-        finally:
-            self.delivering = None
-        return 0
-
     cdef int resume(self, Endpoint connection) except -1:
         if connection.fd < 0:
             return 0
@@ -221,11 +189,8 @@ cdef class Streams(Slots):
         self.update_clock()
         connection.deliver_rest()
         self.deliver(connection)
-        if not connection.dirty and not connection.blocked and connection.fd >= 0:
-            if connection.outbox == NULL:
-                connection.output_left()
-            else:
-                self.send_some(connection)
+        if not connection.dirty:
+            self.end_batch(connection)
         if connection.fd >= 0 and not connection.held and connection.rest == NULL:
             (<Link>connection.extras.link).resume_reading()
 
@@ -234,47 +199,18 @@ cdef class Streams(Slots):
     cdef Connection adopt(self, Link link):
         """Make the connection of a transport."""
         cdef Connection connection = Connection.__new__(Connection)
-        cdef Settings settings = link.settings
-        connection.carrier = self
-        connection.settings = settings
-        connection.max_size = settings.max_size
-        connection.text_as_bytes = settings.text_as_bytes
-        connection.slot = self.take_slot()
-        connection.fd_is_borrowed = True
         sock = link.transport.get_extra_info("socket")
-        connection.fd = NO_DESCRIPTOR if sock is None or sock.fileno() < 0 else sock.fileno()
+        connection.fd_is_borrowed = True
+        self.let_in(connection, link.settings,
+                    NO_DESCRIPTOR if sock is None or sock.fileno() < 0 else sock.fileno())
         connection.more().link = link
-        self.connections[connection.slot] = connection
-        self.open_count += 1
-        settings.opening_count += 1
         return connection
-
-    cdef int detach(self, Endpoint connection) except -1:
-        """It is over for us; the transport goes by itself."""
-        if connection.fd < 0:
-            return 0
-        connection.fd = -1
-        self.free_slot(connection.slot)
-        self.open_count -= 1
-        if connection.phase == OPENING:
-            connection.settings.opening_count -= 1
-        else:
-            connection.settings.open_count -= 1
-        connection.phase = GONE
-        connection.end_compression()
-        # What was received with the frame that is being delivered stays undelivered.
-        connection.held = True
-        connection.dirty = connection.blocked = False
-        if connection.outbox != NULL:
-            outbox_free(connection.outbox)
-            connection.outbox = NULL
-        return 0
 
     cdef int drop(self, Endpoint connection) except -1:
         cdef Link link
         if connection.fd >= 0:
             link = connection.extras.link
-            self.detach(connection)
+            self.let_go(connection)
             link.transport.abort()  # which calls connection_lost, soon
         return 0
 
@@ -310,13 +246,6 @@ cdef class Streams(Slots):
             self.pending_error = error
             self.loop.call_soon(self.raise_pending)
         return 0
-
-    def raise_pending(self):
-        """Internal."""
-        error = self.pending_error
-        if error is not None:
-            self.pending_error = None
-            raise error
 
     cdef size_t unsent(self, Endpoint connection) except? 0:
         return 0 if connection.fd < 0 else (<Link>connection.extras.link).transport.get_write_buffer_size()
@@ -358,14 +287,9 @@ cdef class Link:
         carrier.update_clock()
         self.connection = connection = carrier.adopt(self)
         if self.handshake is not None:
-            connection.client = True
-            connection.opening = self.handshake
-            connection.extras.opened = self.opened
-            self.opened.add_done_callback(connection.opening_done)
-            carrier.set_deadline(connection, DUE_OPENING, self.settings.open_timeout)
+            connection.begin_as_client(self.handshake, self.opened)
             connection.connected()
-        elif (self.settings.open_count >= self.settings.max_connections
-                or self.settings.opening_count > self.settings.max_opening):
+        elif carrier.is_full(self.settings):
             connection.turn_away()
         else:
             carrier.set_deadline(connection, DUE_OPENING, self.settings.open_timeout)
@@ -377,7 +301,8 @@ cdef class Link:
             return
         if connection.fd >= 0 and connection.phase == OPENING:
             connection.opening_ended("left before the opening handshake was complete")
-        self.carrier.detach(connection)
+        if connection.fd >= 0:
+            self.carrier.let_go(connection)
         connection.lost()
         self.connection = None  # else it would take the collector to free them
         self.carrier.end_if_unused()
@@ -431,11 +356,7 @@ cdef class Link:
             connection.dirty = False
         if connection.fd < 0:
             return 0
-        if not connection.blocked:
-            if connection.outbox == NULL:
-                connection.output_left()
-            else:
-                carrier.send_some(connection)
+        carrier.end_batch(connection)
         if connection.held and connection.fd >= 0 and connection.phase != LINGERING and not self.reading_paused:
             self.reading_paused = True
             self.transport.pause_reading()

@@ -1,11 +1,11 @@
 from libc.stdint cimport uint8_t, uint32_t
 
+from fastws._carrying cimport Carrying
 from fastws._endpoint cimport Endpoint
-from fastws._slots cimport Slots
 from fastws._tls cimport Tls
 
 
-cdef class Writing(Slots):
+cdef class Writing(Carrying):
     cdef int epoll
 
     # --- what is left for the turn's end, or the loop's next pass
@@ -13,8 +13,6 @@ cdef class Writing(Slots):
     cdef uint32_t *dirty
     cdef size_t dirty_start, dirty_end, dirty_room
     cdef list lost                # connections that were dropped and have not been told
-    cdef object pending_error     # to be raised when the turn is in order
-    cdef bint pass_scheduled      # `later` will be called at the loop's next pass
 
     # --- TLS
     cdef uint8_t *plain           # what is being encrypted; NULL before the first time
@@ -22,11 +20,9 @@ cdef class Writing(Slots):
 
     cdef int need_pass(self) except -1
     cdef int flush_dirty(self) except -1
-    cdef int send_some(self, Endpoint connection) except -1
     # False: the connection was dropped.
     cdef bint send_encrypted(self, Endpoint connection, Tls tls) except -1
     cdef int encrypt(self, Endpoint connection, Tls tls) except -1
-    cdef int end_batch(self, Endpoint connection) except -1
     cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1
     cdef int close_descriptor(self, Endpoint connection) except -1
     cdef int shut(self, Endpoint connection) except -1

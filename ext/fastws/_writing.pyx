@@ -12,11 +12,12 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastws._endpoint cimport DUE_LINGER, GONE, LINGERING, OPENING, Endpoint
+from fastws._carrying cimport Carrying
+from fastws._endpoint cimport DUE_LINGER, LINGERING, Endpoint
 from fastws._outbox cimport (
     iovec, outbox_free, outbox_new, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors,
 )
-from fastws._slots cimport Slots, clock_ns
+from fastws._slots cimport clock_ns
 from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
 
 cdef extern from *:
@@ -50,7 +51,7 @@ cdef enum:
     SENDS_PER_LOOK = 16          # at the clock
 
 
-cdef class Writing(Slots):
+cdef class Writing(Carrying):
     """See above."""
 
     def __cinit__(self):
@@ -81,13 +82,6 @@ cdef class Writing(Slots):
             self.in_turn = False
         self.raise_pending()
 
-    def raise_pending(self):
-        """Internal."""
-        error = self.pending_error
-        if error is not None:
-            self.pending_error = None
-            raise error
-
     cdef int raise_later(self, error) except -1:
         if self.pending_error is None:
             self.pending_error = error
@@ -100,12 +94,6 @@ cdef class Writing(Slots):
         return 0
 
     # ------------------------------------------------------------------ output
-
-    cdef int end_batch(self, Endpoint connection) except -1:
-        """Send what a batch of input queued for its own connection."""
-        if connection.blocked or connection.fd < 0:
-            return 0
-        return connection.output_left() if connection.outbox == NULL else self.send_some(connection)
 
     cdef int schedule(self, Endpoint connection) except -1:
         cdef uint32_t *bigger
@@ -153,16 +141,6 @@ cdef class Writing(Slots):
                    (self.dirty_end - self.dirty_start) * sizeof(uint32_t))
             self.dirty_end -= self.dirty_start
             self.dirty_start = 0
-        return 0
-
-    cdef int flush(self, Endpoint connection) except -1:
-        # The caller is a handler: that its output has left is told when it has returned.
-        cdef bint over_limit = connection.over_limit
-        connection.over_limit = False
-        self.send_some(connection)
-        connection.over_limit = over_limit
-        if over_limit and connection.fd >= 0 and not connection.dirty and not connection.blocked:
-            return self.schedule(connection)
         return 0
 
     @cython.nonecheck(False)
@@ -316,22 +294,7 @@ cdef class Writing(Slots):
         # A duplicate of the descriptor, in a child say, would stay registered after close().
         epoll_ctl(self.epoll, EPOLL_CTL_DEL, connection.fd, &event)
         close(connection.fd)
-        connection.fd = -1
-        self.free_slot(connection.slot)
-        self.open_count -= 1
-        if connection.phase == OPENING:
-            connection.settings.opening_count -= 1
-        else:
-            connection.settings.open_count -= 1
-        connection.phase = GONE
-        connection.end_compression()
-        # What was received with the frame that is being delivered stays undelivered.
-        connection.held = True
-        connection.dirty = connection.blocked = False
-        if connection.outbox != NULL:
-            outbox_free(connection.outbox)
-            connection.outbox = NULL
-        return 0
+        return self.let_go(connection)
 
     cdef int drop(self, Endpoint connection) except -1:
         if connection.fd >= 0:

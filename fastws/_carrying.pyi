@@ -1,0 +1,9 @@
+from typing_extensions import disjoint_base
+
+from fastws._slots import Slots
+
+@disjoint_base
+class Carrying(Slots):
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def end_if_unused(self) -> None: ...
