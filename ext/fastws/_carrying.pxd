@@ -21,3 +21,6 @@ cdef class Carrying(Slots):
     cdef int end_batch(self, Endpoint connection) except -1
     # Send what waits, as far as it is taken.
     cdef int send_some(self, Endpoint connection) except -1
+    # Send what waits to its descriptor, as far as the peer takes it; at most a few calls. False: the connection was
+    # dropped, since the peer has gone.
+    cdef bint send_plain(self, Endpoint connection) except -1

@@ -1,15 +1,35 @@
 """Carrying: what a reactor and an event loop's transports do alike with a connection.
 
 In: the beginning and the end of connections, batches of input that were parsed, output that a handler wants sent
-now. Out: counts that are right, coroutines that were woken, calls of `send_some`.
+now. Out: counts that are right, coroutines that were woken, calls of `send_some`, and of `sendmsg`.
 """
 
 cimport cython
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.string cimport memset
 
 from fastws._endpoint cimport GONE, OPENING, RUNNING, Endpoint
-from fastws._outbox cimport outbox_free
+from fastws._outbox cimport iovec, outbox_free, outbox_sent, outbox_vectors
 from fastws._settings cimport Settings
 from fastws._slots cimport Slots
+
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0  /* Python has SIGPIPE ignored */
+    #endif
+    """
+    int MSG_NOSIGNAL
+    ssize_t send(int, const void *, size_t, int) nogil
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int, const msghdr *, int) nogil
+
+cdef enum:
+    MAX_VECTORS = 64
+    SEND_CALLS = 4
 
 
 cdef class Carrying(Slots):
@@ -99,6 +119,43 @@ cdef class Carrying(Slots):
 
     cdef int send_some(self, Endpoint connection) except -1:
         return 0
+
+    cdef bint send_plain(self, Endpoint connection) except -1:
+        cdef iovec[MAX_VECTORS] vectors
+        cdef msghdr message
+        cdef int count, calls
+        cdef size_t wanted
+        cdef ssize_t size
+        for calls in range(SEND_CALLS):
+            if connection.outbox == NULL:
+                break
+            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
+            if count == 1:
+                size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
+            else:
+                memset(&message, 0, sizeof(message))
+                message.msg_iov = vectors
+                message.msg_iovlen = <size_t>count
+                size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+            if size < 0:
+                if errno == EINTR:
+                    continue
+                if errno != EAGAIN:
+                    self.drop(connection)
+                    return False
+                break
+            if <size_t>size == connection.outbox.size:
+                outbox_free(connection.outbox)
+                connection.outbox = NULL
+                break
+            wanted = 0
+            while count:
+                count -= 1
+                wanted += vectors[count].iov_len
+            outbox_sent(connection.outbox, <size_t>size)
+            if <size_t>size < wanted:
+                break
+        return True
 
     def raise_pending(self):
         """Internal."""

@@ -27,8 +27,11 @@ cdef class Link:
     cdef object handshake, opened
     cdef object peername, sockname
     cdef bint tls
+    cdef bint is_plain            # what it gets goes to the socket as it is
+    cdef bint may_hold            # it may not have sent all that it got
     cdef bint direct              # the transport fills the message under way itself
     cdef bint reading_paused
     cdef bint ended               # the peer has ended its side
 
     cdef int received(self, uint8_t *data, Py_ssize_t size, bint direct) except -1
+    cdef bint has_nothing(self) except -1

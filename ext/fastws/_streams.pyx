@@ -4,7 +4,8 @@ In: the calls that asyncio makes of a protocol. Out: bytes for connections, and 
 
 A transport has a buffer of its own, which is not ours to look into. So it gets little at a time and has to ask for
 a pause as soon as it keeps anything back; what is over that stays in the connection's outbox, where limits, policies
-and control frames that overtake work as they do on a reactor.
+and control frames that overtake work as they do on a reactor. While it keeps nothing, and passes bytes on as they
+are, the socket is written to past it; it gets what the socket did not take, and waits.
 """
 
 import weakref
@@ -30,10 +31,14 @@ cdef enum:
     SCRATCH_SIZE = 128 * 1024
     MAX_VECTORS = 64
     WRITE_MAX = 64 * 1024
+    WAIT_FOR = 512
     # How long one pass may send.
     FLUSH_BUDGET_NS = 1000000
     SENDS_PER_LOOK = 16
     NO_DESCRIPTOR = 0x7FFFFFFF   # stands for one where a transport has none
+
+# Where the transports are from that pass on what they get as it is.
+cdef frozenset PLAIN = frozenset(("asyncio.selector_events", "uvloop.loop"))
 
 # By id of the loop; kept alive by what uses it.
 cdef dict known = {}
@@ -124,7 +129,7 @@ cdef class Streams(Carrying):
             self.need_pass()
 
     cdef int send_some(self, Endpoint connection) except -1:
-        """Give the transport what waits, until it asks for a pause."""
+        """Send what waits, until the transport asks for a pause."""
         cdef iovec[MAX_VECTORS] vectors
         cdef int count, i
         cdef size_t size, left, part
@@ -140,12 +145,17 @@ cdef class Streams(Carrying):
         if connection.outbox != NULL and connection.outbox.pong_size:
             outbox_place_pong(connection.outbox)
         while connection.outbox != NULL and not connection.blocked:
+            if link.has_nothing():
+                if not self.send_plain(connection):
+                    return 0
+                if connection.outbox == NULL:
+                    break
             count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
             size = 0
             for i in range(count):
                 size += vectors[i].iov_len
-            # Not too much: a transport moves what it could not send.
-            size = min(size, <size_t>WRITE_MAX)
+            # Not too much: a transport moves what it could not send. Where it is to wait and no more, little.
+            size = min(size, <size_t>(WAIT_FOR if link.is_plain else WRITE_MAX))
             data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
             target = PyBytes_AS_STRING(data)
             left = size
@@ -159,6 +169,7 @@ cdef class Streams(Carrying):
                 connection.outbox = NULL
             else:
                 outbox_sent(connection.outbox, size)
+            link.may_hold = True
             link.transport.write(data)
         if connection.outbox == NULL:
             if connection.phase == LINGERING:
@@ -281,11 +292,15 @@ cdef class Link:
         # Not 0, at which those of TLS would ask for a pause when they have nothing.
         transport.set_write_buffer_limits(1, 0)
         self.tls = transport.get_extra_info("sslcontext") is not None
+        self.is_plain = not self.tls and type(transport).__module__ in PLAIN
+        self.may_hold = True
         peername = transport.get_extra_info("peername")
         self.peername = "" if peername is None or isinstance(peername, bytes) else peername
         self.sockname = transport.get_extra_info("sockname")
         carrier.update_clock()
         self.connection = connection = carrier.adopt(self)
+        if connection.fd == NO_DESCRIPTOR:
+            self.is_plain = False
         if self.handshake is not None:
             connection.begin_as_client(self.handshake, self.opened)
             connection.connected()
@@ -306,6 +321,12 @@ cdef class Link:
         connection.lost()
         self.connection = None  # else it would take the collector to free them
         self.carrier.end_if_unused()
+
+    cdef bint has_nothing(self) except -1:
+        """Tell whether all that the transport got is in its socket, and what is sent there comes behind it."""
+        if self.may_hold and self.is_plain:
+            self.may_hold = self.transport.get_write_buffer_size() != 0
+        return not self.may_hold
 
     def get_buffer(self, hint):
         """Internal: asyncio's."""

@@ -38,7 +38,6 @@ cdef extern from *:
     int MSG_NOSIGNAL, SHUT_WR
     int close(int) nogil
     int shutdown(int, int) nogil
-    ssize_t send(int, const void *, size_t, int) nogil
     cdef struct msghdr:
         iovec *msg_iov
         size_t msg_iovlen
@@ -146,11 +145,6 @@ cdef class Writing(Carrying):
     @cython.nonecheck(False)
     cdef int send_some(self, Endpoint connection) except -1:
         """Send what waits, as far as the peer takes it; at most a few calls."""
-        cdef iovec[MAX_VECTORS] vectors
-        cdef msghdr message
-        cdef int count, calls
-        cdef size_t wanted
-        cdef ssize_t size
         cdef bint was_blocked = connection.blocked
         if connection.fd < 0:
             return 0
@@ -159,35 +153,8 @@ cdef class Writing(Carrying):
         if connection.tls is not None:
             if not self.send_encrypted(connection, connection.tls):
                 return 0
-        else:
-            for calls in range(4):
-                if connection.outbox == NULL:
-                    break
-                count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
-                if count == 1:
-                    size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
-                else:
-                    memset(&message, 0, sizeof(message))
-                    message.msg_iov = vectors
-                    message.msg_iovlen = <size_t>count
-                    size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
-                if size < 0:
-                    if errno == EINTR:
-                        continue
-                    if errno != EAGAIN:
-                        return self.drop(connection)
-                    break
-                if <size_t>size == connection.outbox.size:
-                    outbox_free(connection.outbox)
-                    connection.outbox = NULL
-                    break
-                wanted = 0
-                while count:
-                    count -= 1
-                    wanted += vectors[count].iov_len
-                outbox_sent(connection.outbox, <size_t>size)
-                if <size_t>size < wanted:
-                    break
+        elif not self.send_plain(connection):
+            return 0
         if connection.outbox == NULL:
             if was_blocked:
                 connection.blocked = False
