@@ -3,13 +3,13 @@ from typing import Any
 
 from typing_extensions import Buffer, disjoint_base
 
-from fastws._carrying import Carrying
 from fastws._connection import Connection
+from fastws._encrypting import Encrypting
 from fastws._settings import Settings
 
 def streams_of(loop: asyncio.AbstractEventLoop) -> Streams: ...
 @disjoint_base
-class Streams(Carrying):
+class Streams(Encrypting):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def end_if_unused(self) -> None: ...
     def close(self) -> None: ...
@@ -24,6 +24,7 @@ class Link:
         settings: Settings,
         handshake: Any = None,
         opened: asyncio.Future[Connection] | None = None,
+        server_hostname: str | None = None,
     ) -> None: ...
     @property
     def carrier(self) -> Streams: ...

@@ -1,7 +1,7 @@
 from typing_extensions import disjoint_base
 
-from fastws._carrying import Carrying
+from fastws._encrypting import Encrypting
 
 @disjoint_base
-class Writing(Carrying):
+class Writing(Encrypting):
     def later(self) -> None: ...

@@ -28,7 +28,7 @@ from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
 from fastws.opening import negotiator
 from fastws.tls import check_server_context
-from fastws.transports import StreamListener, carrier_of, stop_listening
+from fastws.transports import carrier_of, stop_listening
 from fastws.transports import check as check_transport
 from fastws.transports import listen as listen_on
 
@@ -138,12 +138,6 @@ class Server:
             raise ValueError("the server was started without TLS")
         check_server_context(context)
         self._settings.ssl = context
-        for listener in self._listeners:
-            if isinstance(listener, StreamListener):
-                # The event loop's server has its context from the start: another takes its place.
-                task = self._loop.create_task(listener.start())
-                self._settings.tasks.add(task)
-                task.add_done_callback(self._settings.tasks.discard)
 
     # ---------------------------------------------------------------- topics
 

@@ -72,37 +72,28 @@ class StreamListener:
         self._settings = settings
         self._backlog = backlog
         self._server: asyncio.AbstractServer | None = None
-        self._closed = False
 
     async def start(self) -> None:
-        """Accept connections, with the settings' TLS context as it is now."""
+        """Accept connections."""
         loop = self._carrier.loop
         factory = functools.partial(StreamProtocol, self._carrier, self._settings)
         # The event loop's server closes its socket.
         own = self.sock.dup()
         own.setblocking(False)
-        more: dict[str, Any] = {"sock": own, "backlog": self._backlog, "ssl": self._settings.ssl}
-        if self._settings.ssl is not None and self._settings.open_timeout:
-            more["ssl_handshake_timeout"] = self._settings.open_timeout
+        more: dict[str, Any] = {"sock": own, "backlog": self._backlog}
         create: Any = loop.create_server
         if own.family == getattr(socket, "AF_UNIX", None):
             create = loop.create_unix_server
             if has_cleanup(loop):
                 more["cleanup_socket"] = False  # the path is ours to remove
         try:
-            server = await create(factory, **more)
+            self._server = await create(factory, **more)
         except BaseException:
             own.close()
             raise
-        before, self._server = self._server, server
-        if before is not None:
-            before.close()
-        if self._closed:
-            server.close()
 
     def close(self) -> None:
         """Accept no more."""
-        self._closed = True
         if self._server is not None:
             self._server.close()
 
@@ -151,11 +142,10 @@ def open_client(
     loop = carrier.loop
     opened: asyncio.Future[Connection] = loop.create_future()
     own = socket.socket(fileno=sock.detach())
-    factory = functools.partial(StreamProtocol, carrier, settings, handshake, opened)
+    factory = functools.partial(StreamProtocol, carrier, settings, handshake, opened, server_hostname)
     unix = own.family == getattr(socket, "AF_UNIX", None)
     attach: Any = loop.create_unix_connection if unix else loop.create_connection
-    tls = {} if settings.ssl is None else {"ssl": settings.ssl, "server_hostname": server_hostname}
-    task = loop.create_task(attach(factory, sock=own, **tls))
+    task = loop.create_task(attach(factory, sock=own))
 
     def attached(task: asyncio.Task[Any]) -> None:
         if task.cancelled() or task.exception() is not None:

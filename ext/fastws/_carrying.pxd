@@ -1,6 +1,25 @@
 from fastws._endpoint cimport Endpoint
+from fastws._outbox cimport iovec
 from fastws._settings cimport Settings
 from fastws._slots cimport Slots
+
+cdef extern from *:
+    """
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0  /* Python has SIGPIPE ignored */
+    #endif
+    """
+    int MSG_NOSIGNAL
+    ssize_t send(int, const void *, size_t, int) nogil
+    cdef struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t sendmsg(int, const msghdr *, int) nogil
+
+cdef enum:
+    MAX_VECTORS = 64
+    SEND_CALLS = 4               # for one connection at a time
 
 
 cdef class Carrying(Slots):

@@ -13,25 +13,6 @@ from fastws._outbox cimport iovec, outbox_free, outbox_sent, outbox_vectors
 from fastws._settings cimport Settings
 from fastws._slots cimport Slots
 
-cdef extern from *:
-    """
-    #include <sys/socket.h>
-    #ifndef MSG_NOSIGNAL
-    #define MSG_NOSIGNAL 0  /* Python has SIGPIPE ignored */
-    #endif
-    """
-    int MSG_NOSIGNAL
-    ssize_t send(int, const void *, size_t, int) nogil
-    cdef struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-    ssize_t sendmsg(int, const msghdr *, int) nogil
-
-cdef enum:
-    MAX_VECTORS = 64
-    SEND_CALLS = 4
-
-
 cdef class Carrying(Slots):
     """See above."""
 

@@ -285,13 +285,12 @@ cdef class Connection(Sending):
             return self.local_address
         if name == "socket_fd" and self.fd >= 0:
             return self.fd
-        if self.extras is not None and self.extras.link is not None:
-            value = self.extras.link.transport.get_extra_info(name)
-            return default if value is None else value
+        value = None
         if self.tls is not None:
             value = self.tls.info(name)
-            return default if value is None else value
-        return default
+        elif self.extras is not None and self.extras.link is not None:
+            value = self.extras.link.transport.get_extra_info(name)
+        return default if value is None else value
 
     def respond(self, status, text):
         """

@@ -1,23 +1,16 @@
 """Reading: what sockets have, to their connections; and what a connection could not take at first.
 
 In: readiness, from turns. Out: bytes received, ends and losses, in batches: all that one `recv` gave
-is parsed and answered before anything is sent. TLS is decrypted here, and its handshakes have a
-bounded share of each turn.
+is parsed and answered before anything is sent.
 """
 
-from collections import deque
-
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint32_t
 
+from fastws._encrypting cimport HANDSHAKE_SIZE, HEADROOM, SCRATCH_SIZE
 from fastws._endpoint cimport RUNNING, Endpoint
-from fastws._outbox cimport outbox_free
-from fastws._slots cimport clock_ns
-from fastws._tls cimport RECORD_MAX, Tls
+from fastws._tls cimport Tls
 from fastws._writing cimport Writing
 
 cdef extern from *:
@@ -28,29 +21,8 @@ cdef extern from *:
     uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
     ssize_t recv(int, void *, size_t, int) nogil
 
-cdef enum:
-    # One read takes at most this much, so that a fast peer does not hold up the others.
-    SCRATCH_SIZE = 128 * 1024
-    # Ciphertext is received so far behind where its plaintext goes: the most of an unfinished record
-    # that may wait in front of it.
-    HEADROOM = RECORD_MAX + 1024
-    # A step of a handshake takes at most this much: what the BIO keeps room for.
-    HANDSHAKE_SIZE = 4096
-    # How long one turn may spend on TLS handshakes, of which each step is a fraction of a millisecond.
-    HANDSHAKE_BUDGET_NS = 2000000
-
-
 cdef class Reading(Writing):
     """See above."""
-
-    def __cinit__(self):
-        self.scratch = <uint8_t *>PyMem_Malloc(HEADROOM + SCRATCH_SIZE)
-        if self.scratch == NULL:
-            raise MemoryError
-        self.shaking = deque()
-
-    def __dealloc__(self):
-        PyMem_Free(self.scratch)
 
     @cython.nonecheck(False)
     cdef int ready(self, Endpoint connection, uint32_t events) except -1:
@@ -140,70 +112,9 @@ cdef class Reading(Writing):
             self.drop(connection)
         return 0
 
-    @cython.nonecheck(False)
-    cdef int take_encrypted(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1:
-        """Decrypt what was received, and let the connection parse and answer it, as `read` does."""
-        size = tls.decrypt(data, size, self.scratch)
-        connection.dirty = True
-        try:
-            if size:
-                connection.bytes_received(self.scratch, size)
-                self.deliver(connection)
-        finally:
-            connection.dirty = False
-        if connection.fd < 0:
-            return 0
-        if tls.failure is not None:
-            return self.fail_encrypted(connection, tls)
-        if tls.waiting is not None and not connection.blocked:
-            self.send_some(connection)
-        else:
-            self.end_batch(connection)
-        return self.end_encrypted(connection) if tls.ended else 0
-
-    cdef int end_encrypted(self, Endpoint connection) except -1:
-        """The peer's close_notify came. What waits to be delivered comes before it."""
-        if connection.fd < 0 or (connection.phase == RUNNING and (connection.held or connection.rest != NULL)):
-            return 0
-        connection.end_received()
-        if connection.fd >= 0:
-            # It may wait for ours before it ends the TCP connection.
-            connection.tls.close()
-            self.send_some(connection)
-            if connection.fd >= 0:
-                connection.end_received()
-        return 0
-
-    cdef int fail_encrypted(self, Endpoint connection, Tls tls) except -1:
-        """Send the alert that says why, if there is one, and nothing else any more."""
-        if connection.outbox != NULL:
-            outbox_free(connection.outbox)
-            connection.outbox = NULL
-        self.send_some(connection)
-        if connection.fd >= 0:
-            connection.encryption_failed(tls.failure)
-        return 0
-
-    cdef bint has_time_to_shake(self) except -1:
-        cdef int64_t now = clock_ns()
-        if self.shaking_until == 0:
-            self.shaking_until = now + HANDSHAKE_BUDGET_NS
-        return not self.shaking and now < self.shaking_until
-
-    cdef int shake_more(self) except -1:
-        """Go on with handshakes that had to wait, oldest first; at least with one."""
-        cdef Endpoint connection
-        while self.shaking:
-            connection = <Endpoint>self.shaking.popleft()
-            if connection.fd >= 0:
-                self.set_interest(connection, connection.interest | EPOLLIN)
-                self.shake(connection)
-            if self.shaking_until == 0:
-                self.shaking_until = clock_ns() + HANDSHAKE_BUDGET_NS
-            elif clock_ns() >= self.shaking_until:
-                break
-        self.shaking_until = 0
-        return 0
+    cdef int shake_again(self, Endpoint connection) except -1:
+        self.set_interest(connection, connection.interest | EPOLLIN)
+        return self.shake(connection)
 
     cdef int shake(self, Endpoint connection) except -1:
         """Take a step of the handshake with what has come."""
@@ -213,26 +124,6 @@ cdef class Reading(Writing):
         if size < 0:
             return 0 if errno == EAGAIN or errno == EINTR else self.drop(connection)
         return self.shake_with(connection, connection.tls, self.scratch, size)
-
-    cdef int shake_with(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1:
-        cdef bytes behind
-        tls.step(data, size)
-        if connection.fd < 0:
-            return 0  # a callback of the context's has ended it
-        if tls.failure is not None:
-            return self.fail_encrypted(connection, tls)
-        if tls.waiting is not None and not connection.blocked:
-            self.send_some(connection)
-        if not tls.ready or connection.fd < 0:
-            return 0
-        if connection.client:
-            connection.connected()
-        behind = tls.behind_handshake()
-        if behind:
-            # In the same way as all that follows: from where it does not overlap its plaintext.
-            memcpy(self.scratch + HEADROOM, <const uint8_t *>PyBytes_AS_STRING(behind), <size_t>len(behind))
-            return self.take_encrypted(connection, tls, self.scratch + HEADROOM, len(behind))
-        return 0
 
     # ------------------------------------------------------------------ input again
 

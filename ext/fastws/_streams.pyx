@@ -12,24 +12,23 @@ import weakref
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_WRITE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 
-from fastws._carrying cimport Carrying
+from fastws._carrying cimport MAX_VECTORS
 from fastws._connection cimport Connection
+from fastws._encrypting cimport HANDSHAKE_SIZE, HEADROOM, SCRATCH_SIZE, Encrypting
 from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, LINGERING, OPENING, RUNNING, Endpoint
 from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
 from fastws._settings cimport Settings
 from fastws._slots cimport clock_ns
+from fastws._tls cimport Tls
 
 cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
     object PyMemoryView_FromMemory(char *data, Py_ssize_t size, int flags)
 
 cdef enum:
-    SCRATCH_SIZE = 128 * 1024
-    MAX_VECTORS = 64
     WRITE_MAX = 64 * 1024
     WAIT_FOR = 512
     # How long one pass may send.
@@ -54,23 +53,15 @@ def streams_of(loop):
     return streams
 
 
-cdef class Streams(Carrying):
+cdef class Streams(Encrypting):
     """The transports of one event loop's connections."""
-
-    def __cinit__(self):
-        self.scratch = NULL
 
     def __init__(self, loop):
         self.loop = loop
         self.thread = PyThread_get_thread_ident()
         self.pending = []
-        self.scratch = <uint8_t *>PyMem_Malloc(SCRATCH_SIZE)
-        if self.scratch == NULL:
-            raise MemoryError
         self.view = PyMemoryView_FromMemory(<char *>self.scratch, SCRATCH_SIZE, PyBUF_WRITE)
-
-    def __dealloc__(self):
-        PyMem_Free(self.scratch)
+        self.encrypted_view = PyMemoryView_FromMemory(<char *>self.scratch + HEADROOM, SCRATCH_SIZE, PyBUF_WRITE)
 
     # ------------------------------------------------------------------ users
 
@@ -113,6 +104,7 @@ cdef class Streams(Carrying):
         cdef Py_ssize_t sent = 0
         self.pass_scheduled = False
         self.pending = []
+        self.shake_more()
         for connection in pending:
             sent += 1
             if not connection.dirty:
@@ -126,15 +118,11 @@ cdef class Streams(Carrying):
                 break
         if sent < len(pending):
             self.pending = pending[sent:] + self.pending
+        if self.pending or self.shaking:
             self.need_pass()
 
     cdef int send_some(self, Endpoint connection) except -1:
         """Send what waits, until the transport asks for a pause."""
-        cdef iovec[MAX_VECTORS] vectors
-        cdef int count, i
-        cdef size_t size, left, part
-        cdef bytes data
-        cdef char *target
         cdef Link link
         if connection.fd < 0:
             return 0
@@ -144,18 +132,36 @@ cdef class Streams(Carrying):
             return 0
         if connection.outbox != NULL and connection.outbox.pong_size:
             outbox_place_pong(connection.outbox)
+        if not (self.give_queued(connection, link) if connection.tls is None else
+                self.give_records(connection, connection.tls, link)):
+            return 0
+        if connection.outbox == NULL:
+            if connection.phase == LINGERING:
+                self.shut(connection)
+        elif connection.blocked:
+            outbox_settle(connection.outbox)
+        if connection.over_limit:
+            connection.output_left()
+        return 0
+
+    cdef bint give_queued(self, Endpoint connection, Link link) except -1:
+        """False: the connection was dropped."""
+        cdef iovec[MAX_VECTORS] vectors
+        cdef int count, i
+        cdef size_t size, left, part
+        cdef bytes data
+        cdef char *target
         while connection.outbox != NULL and not connection.blocked:
             if link.has_nothing():
                 if not self.send_plain(connection):
-                    return 0
+                    return False
                 if connection.outbox == NULL:
                     break
             count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
             size = 0
             for i in range(count):
                 size += vectors[i].iov_len
-            # Not too much: a transport moves what it could not send. Where it is to wait and no more, little.
-            size = min(size, <size_t>(WAIT_FOR if link.is_plain else WRITE_MAX))
+            size = min(size, link.most())
             data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
             target = PyBytes_AS_STRING(data)
             left = size
@@ -169,23 +175,31 @@ cdef class Streams(Carrying):
                 connection.outbox = NULL
             else:
                 outbox_sent(connection.outbox, size)
-            link.may_hold = True
-            link.transport.write(data)
-        if connection.outbox == NULL:
-            if connection.phase == LINGERING:
-                self.shut(connection)
-        elif connection.blocked:
-            outbox_settle(connection.outbox)
-        if connection.over_limit:
-            connection.output_left()
-        return 0
+            link.give(data)
+        return True
+
+    cdef bint give_records(self, Endpoint connection, Tls tls, Link link) except -1:
+        """The same with TLS."""
+        while not connection.blocked:
+            if tls.waiting is None and not self.make_records(connection, tls):
+                break
+            if link.has_nothing() and self.send_records(connection, tls):
+                continue
+            if connection.fd < 0:
+                break
+            link.give(tls.next_piece(link.most()))
+        if connection.fd < 0:
+            return False
+        self.keep_outbox(connection, tls)
+        return True
 
     # ------------------------------------------------------------------ input again
 
     cdef int resume(self, Endpoint connection) except -1:
         if connection.fd < 0:
             return 0
-        if connection.rest != NULL and connection.phase == RUNNING:
+        if connection.phase == RUNNING and (
+                connection.rest != NULL or (connection.tls is not None and connection.tls.ended)):
             # Not here: the caller may be a handler, whose messages would overtake each other.
             if self.delivering is not connection:
                 self.loop.call_soon(self.resume_now, connection)
@@ -202,8 +216,38 @@ cdef class Streams(Carrying):
         self.deliver(connection)
         if not connection.dirty:
             self.end_batch(connection)
+        if connection.tls is not None and connection.tls.ended:
+            self.end_encrypted(connection)
         if connection.fd >= 0 and not connection.held and connection.rest == NULL:
             (<Link>connection.extras.link).resume_reading()
+
+    # ------------------------------------------------------------------ TLS
+
+    cdef int encrypted_received(self, Endpoint connection, Py_ssize_t size) except -1:
+        """The transport has put records, or parts of them, where `encrypted_view` is."""
+        cdef const uint8_t *data = self.scratch + HEADROOM
+        cdef Tls tls = connection.tls
+        cdef Link link = connection.extras.link
+        if not tls.ready and tls.failure is None:
+            if self.has_time_to_shake():
+                self.need_pass()  # where the next turn's share begins
+                return self.shake_with(connection, tls, data, size)
+            link.unshaken = data[:size]
+            link.pause_reading()
+            self.shaking.append(connection)
+            return self.need_pass()
+        if tls.closed or tls.failure is not None:
+            # Past our last word: it is counted, and thrown away.
+            return connection.bytes_received(self.scratch + HEADROOM, size)
+        return self.take_encrypted(connection, tls, data, size)
+
+    cdef int shake_again(self, Endpoint connection) except -1:
+        cdef Link link = connection.extras.link
+        cdef bytes data = link.unshaken
+        link.unshaken = None
+        link.resume_reading()
+        # From where what is behind the handshake is put: it does not overlap itself.
+        return self.shake_with(connection, connection.tls, <const uint8_t *>PyBytes_AS_STRING(data), len(data))
 
     # ------------------------------------------------------------------ life
 
@@ -228,6 +272,9 @@ cdef class Streams(Carrying):
     cdef int finish(self, Endpoint connection) except -1:
         if connection.fd < 0:
             return 0
+        if connection.tls is not None and not connection.tls.ready and connection.tls.failure is None:
+            # Saying anything would cost the handshake first.
+            return self.drop(connection)
         self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
         (<Link>connection.extras.link).resume_reading()
         if connection.outbox == NULL:
@@ -237,8 +284,12 @@ cdef class Streams(Carrying):
         return 0
 
     cdef int shut(self, Endpoint connection) except -1:
-        # See Reactor.shut. TLS has no half-closed connections: all that is left is to close.
+        # See Writing.shut. The transport's own TLS has no half-closed connections: all that is left is to close.
         cdef object transport = (<Link>connection.extras.link).transport
+        if connection.tls is not None:
+            connection.tls.close()
+            if connection.tls.waiting is not None:
+                return 0 if connection.blocked else self.send_some(connection)  # which comes back here
         if (<Link>connection.extras.link).ended:
             transport.close()  # once it has sent what it has
         elif not connection.shut and (not connection.client or connection.failed):
@@ -276,13 +327,22 @@ cdef class Link:
         settings: of the server or the client.
         handshake: a ClientHandshake; None is the server's side.
         opened: a future for a client's Connection.
+        server_hostname: of a client with TLS.
+
+    Raises: ValueError and ssl.SSLError, of a client, for what its context does not allow.
     """
 
-    def __init__(self, Streams carrier not None, Settings settings not None, handshake=None, opened=None):
+    def __init__(self, Streams carrier not None, Settings settings not None, handshake=None, opened=None,
+                 server_hostname=None):
+        cdef Tls tls
         self.carrier = carrier
         self.settings = settings
         self.handshake = handshake
         self.opened = opened
+        if handshake is not None and settings.ssl is not None:
+            tls = Tls(settings.ssl, False, server_hostname)
+            tls.begin()
+            self.begun = tls
 
     def connection_made(self, transport):
         """Internal: asyncio's."""
@@ -303,10 +363,17 @@ cdef class Link:
             self.is_plain = False
         if self.handshake is not None:
             connection.begin_as_client(self.handshake, self.opened)
-            connection.connected()
+            if self.begun is None:
+                connection.connected()
+            else:
+                connection.tls = self.begun
+                self.begun = None
+                carrier.shake_with(connection, connection.tls, NULL, 0)
         elif carrier.is_full(self.settings):
             connection.turn_away()
         else:
+            if self.settings.ssl is not None:
+                connection.tls = Tls(self.settings.ssl, True)
             carrier.set_deadline(connection, DUE_OPENING, self.settings.open_timeout)
 
     def connection_lost(self, exc):
@@ -328,12 +395,24 @@ cdef class Link:
             self.may_hold = self.transport.get_write_buffer_size() != 0
         return not self.may_hold
 
+    cdef size_t most(self) noexcept:
+        """Not too much: a transport moves what it could not send. Where it is to wait and no more, little."""
+        return WAIT_FOR if self.is_plain else WRITE_MAX
+
+    cdef int give(self, bytes data) except -1:
+        self.may_hold = True
+        self.transport.write(data)
+        return 0
+
     def get_buffer(self, hint):
         """Internal: asyncio's."""
         cdef size_t room
         cdef uint8_t *target = NULL
         cdef Connection connection = self.connection
         self.direct = False
+        if connection.tls is not None:
+            view = self.carrier.encrypted_view
+            return view if connection.tls.ready else view[:HANDSHAKE_SIZE]
         if connection.phase == RUNNING and connection.in_frame and connection.rest == NULL:
             try:
                 target = connection.direct_buffer(&room)
@@ -362,23 +441,30 @@ cdef class Link:
             return 0
         carrier.update_clock()
         connection.received_at = carrier.now
-        if connection.rest != NULL and connection.phase == RUNNING:
+        if connection.tls is not None:
+            carrier.encrypted_received(connection, size)
+        elif connection.rest != NULL and connection.phase == RUNNING:
             # It came although we had asked for a pause.
             return connection.keep_rest(data, size)
-        # Marked as queued for sending, it is not queued again: it is flushed here.
-        connection.dirty = True
-        try:
-            if direct:
-                connection.direct_bytes_received(<size_t>size)
-            else:
-                connection.bytes_received(data, size)
-            carrier.deliver(connection)
-        finally:
-            connection.dirty = False
-        if connection.fd < 0:
-            return 0
-        carrier.end_batch(connection)
-        if connection.held and connection.fd >= 0 and connection.phase != LINGERING and not self.reading_paused:
+        else:
+            # Marked as queued for sending, it is not queued again: it is flushed here.
+            connection.dirty = True
+            try:
+                if direct:
+                    connection.direct_bytes_received(<size_t>size)
+                else:
+                    connection.bytes_received(data, size)
+                carrier.deliver(connection)
+            finally:
+                connection.dirty = False
+            if connection.fd >= 0:
+                carrier.end_batch(connection)
+        if connection.held and connection.fd >= 0 and connection.phase != LINGERING:
+            self.pause_reading()
+        return 0
+
+    cdef int pause_reading(self) except -1:
+        if not self.reading_paused:
             self.reading_paused = True
             self.transport.pause_reading()
         return 0

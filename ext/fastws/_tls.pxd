@@ -52,6 +52,8 @@ cdef class Tls:
     # Point `vectors` at what is to leave next; returns how many are in use. `size` bytes have left.
     cdef int vectors(self, iovec *vectors, int limit) except -1
     cdef int left(self, size_t size) except -1
+    # Take at most so much of it.
+    cdef bytes next_piece(self, size_t limit)
 
     cdef int feed(self, const uint8_t *data, Py_ssize_t size) except -1
     cdef Py_ssize_t read(self, int records, uint8_t *out) except -1

@@ -198,6 +198,11 @@ cdef class Tls:
             skip = 0
         return count
 
+    cdef bytes next_piece(self, size_t limit):
+        cdef bytes piece = self.waiting[0][self.sent:self.sent + limit]
+        self.left(<size_t>len(piece))
+        return piece
+
     cdef int left(self, size_t size) except -1:
         self.waiting_size -= size
         if self.waiting_size == 0:

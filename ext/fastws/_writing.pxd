@@ -1,11 +1,11 @@
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from fastws._carrying cimport Carrying
+from fastws._encrypting cimport Encrypting
 from fastws._endpoint cimport Endpoint
 from fastws._tls cimport Tls
 
 
-cdef class Writing(Carrying):
+cdef class Writing(Encrypting):
     cdef int epoll
 
     # --- what is left for the turn's end, or the loop's next pass
@@ -14,15 +14,10 @@ cdef class Writing(Carrying):
     cdef size_t dirty_start, dirty_end, dirty_room
     cdef list lost                # connections that were dropped and have not been told
 
-    # --- TLS
-    cdef uint8_t *plain           # what is being encrypted; NULL before the first time
-    cdef bint encrypting
-
     cdef int need_pass(self) except -1
     cdef int flush_dirty(self) except -1
     # False: the connection was dropped.
     cdef bint send_encrypted(self, Endpoint connection, Tls tls) except -1
-    cdef int encrypt(self, Endpoint connection, Tls tls) except -1
     cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1
     cdef int close_descriptor(self, Endpoint connection) except -1
     cdef int shut(self, Endpoint connection) except -1

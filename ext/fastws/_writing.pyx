@@ -1,24 +1,22 @@
 """Writing: what connections queue, to their sockets; and the end of their descriptors.
 
-In: outboxes, as turns and handlers leave them. Out: calls of `sendmsg`; with TLS records, which are
-made only while no earlier ones wait, so that an outbox stays the one queue.
+In: outboxes, as turns and handlers leave them. Out: what leaves, at once or when the socket takes more.
 """
 
 import os
 
 cimport cython
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
-from fastws._carrying cimport Carrying
+from fastws._carrying cimport SEND_CALLS
+from fastws._encrypting cimport Encrypting
 from fastws._endpoint cimport DUE_LINGER, LINGERING, Endpoint
-from fastws._outbox cimport (
-    iovec, outbox_free, outbox_new, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors,
-)
+from fastws._outbox cimport outbox_place_pong, outbox_settle
 from fastws._slots cimport clock_ns
-from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
+from fastws._tls cimport Tls
 
 cdef extern from *:
     """
@@ -35,28 +33,22 @@ cdef extern from *:
     int epoll_ctl(int, int, int, epoll_event *) nogil
     int EPOLL_CLOEXEC, EPOLL_CTL_MOD, EPOLL_CTL_DEL
     uint32_t EPOLLIN, EPOLLOUT
-    int MSG_NOSIGNAL, SHUT_WR
+    int SHUT_WR
     int close(int) nogil
     int shutdown(int, int) nogil
-    cdef struct msghdr:
-        iovec *msg_iov
-        size_t msg_iovlen
-    ssize_t sendmsg(int, const msghdr *, int) nogil
 
 cdef enum:
-    MAX_VECTORS = 64
     # How long one turn may send, after its reads.
     FLUSH_BUDGET_NS = 1000000
     SENDS_PER_LOOK = 16          # at the clock
 
 
-cdef class Writing(Carrying):
+cdef class Writing(Encrypting):
     """See above."""
 
     def __cinit__(self):
         self.epoll = -1
         self.dirty = NULL
-        self.plain = NULL
         self.lost = []
 
     def __dealloc__(self):
@@ -64,7 +56,6 @@ cdef class Writing(Carrying):
         if self.epoll >= 0:
             close(self.epoll)
         PyMem_Free(self.dirty)
-        PyMem_Free(self.plain)
 
     # ------------------------------------------------------------------ the loop's next pass
 
@@ -170,75 +161,17 @@ cdef class Writing(Carrying):
         return 0
 
     cdef bint send_encrypted(self, Endpoint connection, Tls tls) except -1:
-        """
-        Send ciphertext that waits, then more of what is queued, as far as the peer takes it.
-
-        While ciphertext waits there is an outbox, be it an empty one: whoever looks sees that not all has left.
-        """
-        cdef iovec[MAX_VECTORS] vectors
-        cdef msghdr message
+        """Send records that wait, then more of what is queued, as far as the peer takes it. False: it was dropped."""
         cdef int calls
-        cdef ssize_t size
-        for calls in range(4):
-            if tls.waiting is None:
-                if connection.outbox == NULL or connection.outbox.size == 0:
-                    break
-                self.encrypt(connection, tls)
-                if tls.failure is not None:
-                    self.drop(connection)
-                    return False
-                if tls.waiting is None:
-                    break
-            memset(&message, 0, sizeof(message))
-            message.msg_iov = vectors
-            message.msg_iovlen = <size_t>tls.vectors(vectors, MAX_VECTORS)
-            size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
-            if size < 0:
-                if errno == EINTR:
-                    continue
-                if errno != EAGAIN:
-                    self.drop(connection)
-                    return False
+        for calls in range(SEND_CALLS):
+            if tls.waiting is None and not self.make_records(connection, tls):
                 break
-            tls.left(<size_t>size)
-            if tls.waiting is not None:
+            if not self.send_records(connection, tls):
                 break
-        if tls.waiting is None:
-            if connection.outbox != NULL and connection.outbox.size == 0:
-                outbox_free(connection.outbox)
-                connection.outbox = NULL
-        elif connection.outbox == NULL:
-            connection.outbox = outbox_new()
+        if connection.fd < 0:
+            return False
+        self.keep_outbox(connection, tls)
         return True
-
-    cdef int encrypt(self, Endpoint connection, Tls tls) except -1:
-        """Make records of what is queued, as many as go at once."""
-        cdef iovec[MAX_VECTORS] vectors
-        cdef size_t size = 0, part
-        cdef int i, count
-        if not tls.ready or self.encrypting:
-            # A finalizer may run, and send, whenever memory is taken.
-            return 0
-        if self.plain == NULL:
-            self.plain = <uint8_t *>PyMem_Malloc(RECORDS_AT_ONCE * RECORD_PLAIN)
-            if self.plain == NULL:
-                raise MemoryError
-        while size < RECORDS_AT_ONCE * RECORD_PLAIN and connection.outbox.size:
-            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
-            part = size
-            for i in range(count):
-                part = min(vectors[i].iov_len, RECORDS_AT_ONCE * RECORD_PLAIN - size)
-                memcpy(self.plain + size, vectors[i].iov_base, part)
-                size += part
-                outbox_sent(connection.outbox, part)
-                if part < vectors[i].iov_len:
-                    break
-        self.encrypting = True
-        try:
-            tls.encrypt(self.plain, <Py_ssize_t>size)
-        finally:
-            self.encrypting = False
-        return 0
 
     cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1:
         cdef epoll_event event

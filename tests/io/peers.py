@@ -61,5 +61,5 @@ async def raw(server, data=HANDSHAKE):
             await writer.wait_closed()
 
 
-# For tests of what only a reactor does: above all its TLS, where streams have that of the event loop.
+# For tests of what only a reactor does.
 on_reactor = pytest.mark.parametrize("run", ["asyncio", "uvloop"], indirect=True)

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE, STDOUT
 import pytest
 import websockets
 from certificates import by_hand, certificate, client_context, server_context, uri_of
-from peers import HANDSHAKE, Echo, masked, on_reactor, port_of, raw, until
+from peers import HANDSHAKE, Echo, masked, port_of, raw, until
 from wire import BINARY, TEXT, frame, serve
 
 import fastws
@@ -165,7 +165,6 @@ def test_between_the_handshakes_the_same_deadline_counts(run):
     run(main)
 
 
-@on_reactor
 @pytest.mark.parametrize(
     "data",
     [
@@ -243,7 +242,6 @@ def test_too_many_are_closed_without_the_cost_of_an_answer(run):
     run(main)
 
 
-@on_reactor
 def test_a_server_that_closes_ends_handshakes_under_way(run):
     async def main():
         async with secure(Echo) as server, raw(server, b"\x16\x03\x01\x02") as (reader, _):
@@ -283,7 +281,6 @@ def test_a_client_s_certificate_reaches_the_handler(run):
     run(main)
 
 
-@on_reactor
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda version: version.name)
 def test_a_client_without_the_certificate_that_is_asked_for_does_not_get_in(run, version):
     opened = []
@@ -347,7 +344,6 @@ def test_the_name_asked_for_reaches_the_context(run):
     run(main)
 
 
-@on_reactor
 def test_what_a_name_callback_raises_ends_its_connection_only(run, caplog):
     async def main():
         context = server_context()

@@ -9,7 +9,7 @@ import ssl
 import pytest
 import websockets
 from certificates import authority, by_hand, client_context, server_context, uri_of
-from peers import Echo, masked, on_reactor, port_of, until
+from peers import Echo, masked, port_of, until
 from wire import CLOSE, PING, TEXT, deaf, reset, serve
 
 import fastws
@@ -213,7 +213,6 @@ def test_bad_arguments_are_told_at_once(uri, options, kind):
         fastws.connect(uri, **options)
 
 
-@on_reactor
 def test_a_context_of_a_server_s_is_refused_and_leaves_no_descriptor(run):
     async def main():
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
@@ -305,7 +304,6 @@ def test_a_close_notify_of_the_peer_s_is_its_end(run):
     run(main)
 
 
-@on_reactor
 def test_messages_before_a_close_notify_are_delivered_though_they_have_to_wait(run):
     got = []
 
@@ -356,7 +354,6 @@ def test_an_end_without_close_notify_is_an_end(run, part, rst):
     run(main)
 
 
-@on_reactor
 @pytest.mark.parametrize(
     "data",
     [

@@ -1,0 +1,196 @@
+"""Encrypting: a connection's bytes through its `Tls`, whatever carries the records.
+
+In: records as they were received, outboxes. Out: plaintext for connections, and records that are to leave. Records are
+made only while no earlier ones wait, so that an outbox stays the one queue. Handshakes, of which each step costs a
+fraction of a millisecond, have a bounded share of each turn.
+"""
+
+from collections import deque
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy, memset
+
+from fastws._carrying cimport MAX_VECTORS, Carrying, msghdr, sendmsg, MSG_NOSIGNAL
+from fastws._endpoint cimport RUNNING, Endpoint
+from fastws._outbox cimport iovec, outbox_free, outbox_new, outbox_sent, outbox_vectors
+from fastws._slots cimport clock_ns
+from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
+
+cdef enum:
+    # How long one turn may spend on handshakes.
+    HANDSHAKE_BUDGET_NS = 2000000
+
+
+cdef class Encrypting(Carrying):
+    """See above."""
+
+    def __cinit__(self):
+        self.plain = NULL
+        self.scratch = <uint8_t *>PyMem_Malloc(HEADROOM + SCRATCH_SIZE)
+        if self.scratch == NULL:
+            raise MemoryError
+        self.shaking = deque()
+
+    def __dealloc__(self):
+        PyMem_Free(self.scratch)
+        PyMem_Free(self.plain)
+
+    # ------------------------------------------------------------------ input
+
+    @cython.nonecheck(False)
+    cdef int take_encrypted(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1:
+        """Decrypt what was received, and let the connection parse and answer it, as `read` does."""
+        size = tls.decrypt(data, size, self.scratch)
+        connection.dirty = True
+        try:
+            if size:
+                connection.bytes_received(self.scratch, size)
+                self.deliver(connection)
+        finally:
+            connection.dirty = False
+        if connection.fd < 0:
+            return 0
+        if tls.failure is not None:
+            return self.fail_encrypted(connection, tls)
+        if tls.waiting is not None and not connection.blocked:
+            self.send_some(connection)
+        else:
+            self.end_batch(connection)
+        return self.end_encrypted(connection) if tls.ended else 0
+
+    cdef int end_encrypted(self, Endpoint connection) except -1:
+        """The peer's close_notify came. What waits to be delivered comes before it."""
+        if connection.fd < 0 or (connection.phase == RUNNING and (connection.held or connection.rest != NULL)):
+            return 0
+        connection.end_received()
+        if connection.fd >= 0:
+            # It may wait for ours before it ends the TCP connection.
+            connection.tls.close()
+            self.send_some(connection)
+            if connection.fd >= 0:
+                connection.end_received()
+        return 0
+
+    cdef int fail_encrypted(self, Endpoint connection, Tls tls) except -1:
+        """Send the alert that says why, if there is one, and nothing else any more."""
+        if connection.outbox != NULL:
+            outbox_free(connection.outbox)
+            connection.outbox = NULL
+        self.send_some(connection)
+        if connection.fd >= 0:
+            connection.encryption_failed(tls.failure)
+        return 0
+
+    cdef bint has_time_to_shake(self) except -1:
+        cdef int64_t now = clock_ns()
+        if self.shaking_until == 0:
+            self.shaking_until = now + HANDSHAKE_BUDGET_NS
+        return not self.shaking and now < self.shaking_until
+
+    cdef int shake_more(self) except -1:
+        """Go on with handshakes that had to wait, oldest first; at least with one."""
+        cdef Endpoint connection
+        while self.shaking:
+            connection = <Endpoint>self.shaking.popleft()
+            if connection.fd >= 0:
+                self.shake_again(connection)
+            if self.shaking_until == 0:
+                self.shaking_until = clock_ns() + HANDSHAKE_BUDGET_NS
+            elif clock_ns() >= self.shaking_until:
+                break
+        self.shaking_until = 0
+        return 0
+
+    cdef int shake_again(self, Endpoint connection) except -1:
+        return 0
+
+    cdef int shake_with(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1:
+        cdef bytes behind
+        tls.step(data, size)
+        if connection.fd < 0:
+            return 0  # a callback of the context's has ended it
+        if tls.failure is not None:
+            return self.fail_encrypted(connection, tls)
+        if tls.waiting is not None and not connection.blocked:
+            self.send_some(connection)
+        if not tls.ready or connection.fd < 0:
+            return 0
+        if connection.client:
+            connection.connected()
+        behind = tls.behind_handshake()
+        if behind:
+            # In the same way as all that follows: from where it does not overlap its plaintext.
+            memcpy(self.scratch + HEADROOM, <const uint8_t *>PyBytes_AS_STRING(behind), <size_t>len(behind))
+            return self.take_encrypted(connection, tls, self.scratch + HEADROOM, len(behind))
+        return 0
+
+    # ------------------------------------------------------------------ output
+
+    cdef bint make_records(self, Endpoint connection, Tls tls) except -1:
+        if connection.outbox == NULL or connection.outbox.size == 0:
+            return False
+        self.encrypt(connection, tls)
+        if tls.failure is not None:
+            self.drop(connection)
+            return False
+        return tls.waiting is not None
+
+    cdef bint send_records(self, Endpoint connection, Tls tls) except -1:
+        cdef iovec[MAX_VECTORS] vectors
+        cdef msghdr message
+        cdef ssize_t size
+        while True:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = vectors
+            message.msg_iovlen = <size_t>tls.vectors(vectors, MAX_VECTORS)
+            size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+            if size >= 0:
+                tls.left(<size_t>size)
+                return tls.waiting is None
+            if errno != EINTR:
+                break
+        if errno != EAGAIN:
+            self.drop(connection)
+        return False
+
+    cdef int keep_outbox(self, Endpoint connection, Tls tls) except -1:
+        if tls.waiting is None:
+            if connection.outbox != NULL and connection.outbox.size == 0:
+                outbox_free(connection.outbox)
+                connection.outbox = NULL
+        elif connection.outbox == NULL:
+            connection.outbox = outbox_new()
+        return 0
+
+    cdef int encrypt(self, Endpoint connection, Tls tls) except -1:
+        """Make records of what is queued, as many as go at once."""
+        cdef iovec[MAX_VECTORS] vectors
+        cdef size_t size = 0, part
+        cdef int i, count
+        if not tls.ready or self.encrypting:
+            # A finalizer may run, and send, whenever memory is taken.
+            return 0
+        if self.plain == NULL:
+            self.plain = <uint8_t *>PyMem_Malloc(RECORDS_AT_ONCE * RECORD_PLAIN)
+            if self.plain == NULL:
+                raise MemoryError
+        while size < RECORDS_AT_ONCE * RECORD_PLAIN and connection.outbox.size:
+            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
+            part = size
+            for i in range(count):
+                part = min(vectors[i].iov_len, RECORDS_AT_ONCE * RECORD_PLAIN - size)
+                memcpy(self.plain + size, vectors[i].iov_base, part)
+                size += part
+                outbox_sent(connection.outbox, part)
+                if part < vectors[i].iov_len:
+                    break
+        self.encrypting = True
+        try:
+            tls.encrypt(self.plain, <Py_ssize_t>size)
+        finally:
+            self.encrypting = False
+        return 0
