@@ -10,7 +10,7 @@ import weakref
 import pytest
 import uvloop
 import websockets
-from peers import LIMIT, Echo, on_reactor, port_of, until
+from peers import LIMIT, Echo, port_of, until
 from wire import CLOSE, PING, PONG, TEXT, deaf, frame, opened, read_frame, reset, serve
 
 import fastws
@@ -47,7 +47,6 @@ def test_f31_r12_an_end_without_close_is_1006_once(run, sent, end):
     run(main)
 
 
-@on_reactor
 def test_r12_a_write_to_a_peer_that_is_gone_ends_with_1006_once(run):
     codes = []
 
