@@ -9,11 +9,12 @@ from fastws.exceptions import ConnectionClosed
 
 from cpython.object cimport PyObject
 
-from fastws._awaitables cimport READY, TAKE_EVENT, failing, receiving, wake_receiver
+from fastws._awaitables cimport READY, failing
 from fastws._connection cimport Connection
 from fastws._endpoint cimport DUE_CLOSING, DUE_LINGER, LINGERING, RUNNING
 from fastws._inbox cimport inbox_put
 from fastws._messages cimport Payload, encode_message
+from fastws._receiving cimport TAKE_EVENT, receiving, wake_receiver
 from fastws._streams cimport Link
 
 cdef extern from "Python.h":

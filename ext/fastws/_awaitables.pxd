@@ -1,20 +1,10 @@
+from cpython.object cimport PyTypeObject
+
 from fastws._endpoint cimport Endpoint
 
-
-# How a Receiving gives what it takes.
-cdef enum Taking:
-    TAKE_AS_IT_IS       # recv()
-    TAKE_STR            # recv(decode=True)
-    TAKE_BYTES          # recv(decode=False)
-    TAKE_NEXT           # `async for`: the end of the connection may end it in silence
-    TAKE_FRAGMENT       # recv_streaming(): a message, or a Fragment of one
-    TAKE_EVENT          # ASGI's receive(): a dict, also for the end of the connection
-
-
-cdef class Fragment:
-    # A part of a message that is taken as it comes.
-    cdef object data
-    cdef bint fin
+cdef extern from *:
+    ctypedef void *iternextfunc
+    ctypedef void *sendfunc
 
 
 cdef class Ready:
@@ -23,25 +13,38 @@ cdef class Ready:
 
 cdef Ready READY
 
+
+cdef class Failing:
+    cdef object error
+
 # An awaitable that raises.
 cdef object failing(error)
 
-# Await the next message of `endpoint`.
-cdef object receiving(Endpoint endpoint, Taking taking)
 
 # What an awaitable of a connection's waits for.
 cdef enum Event:
     DRAINED             # no more than write_limit bytes wait
     CLOSED
 
+
+cdef class Waiting:
+    cdef Endpoint endpoint
+    cdef Event event
+    cdef object waits             # the future's iterator, once it has begun
+
 cdef object waiting(Endpoint endpoint, Event event)
+
+
+cdef class Pinged:
+    cdef Endpoint endpoint
+    cdef list ping
 
 # Await a future for the Pong to `ping`, an entry of `extras.pings`.
 cdef object pinged(Endpoint endpoint, list ping)
 
-# Let the coroutine that waits for a message go on: now, which only the carrier may ask for,
-# between batches and with no task running; or at the loop's next pass.
-cdef int wake_receiver(Endpoint endpoint, bint now) except -1
 
-# What callbacks may return and need not await.
-cdef bint is_awaitable_of_ours(object thing) noexcept
+# The exception that `throw` was given, in either of its forms.
+cdef object thrown(kind, value, traceback)
+
+# Give a type the slots behind `await`, in C.
+cdef int set_await_slots(PyTypeObject *kind, iternextfunc next_slot, sendfunc send_slot) except -1

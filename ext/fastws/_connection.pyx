@@ -4,7 +4,7 @@ In: requests and protocol events, from an endpoint's carrier; calls from handler
 handler functions, messages for coroutines, and frames. RFC 6455 4.2 and 6.
 
 A handler is functions that are called from inside the batch that is being parsed, or a coroutine
-function, `Callbacks.main`, whose task takes messages from the inbox; see `_awaitables`.
+function, `Callbacks.main`, whose task takes messages from the inbox; see `_receiving`.
 """
 
 import asyncio
@@ -21,14 +21,15 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
-from fastws._awaitables cimport (
-    READY, TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR, Fragment, is_awaitable_of_ours,
-    receiving, wake_receiver,
-)
+from fastws._awaitables cimport READY
 from fastws._endpoint cimport DUE_LINGER, LINGERING, OPENING, RUNNING, Endpoint, Extras
 from fastws._frames cimport WS_TEXT
 from fastws._inbox cimport inbox_empty, inbox_put, inbox_take
 from fastws._messages cimport known
+from fastws._receiving cimport (
+    TAKE_AS_IT_IS, TAKE_BYTES, TAKE_FRAGMENT, TAKE_NEXT, TAKE_STR, Fragment, is_awaitable_of_ours, receiving,
+    wake_receiver,
+)
 from fastws._sending cimport Sending
 from fastws._topics cimport Topics, leave_topics
 
