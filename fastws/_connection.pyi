@@ -1,4 +1,3 @@
-import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
@@ -6,14 +5,15 @@ from typing import Any
 
 from typing_extensions import Self, final
 
-from fastws._sending import Sending, _Data, _Pending
+from fastws._handling import Handling
+from fastws._sending import _Data, _Pending
 from fastws._topics import PublishResult, Subscribed
 from fastws.codes import State
 from fastws.http11 import Response
 from fastws.server import Server
 
 @final
-class Connection(Sending):
+class Connection(Handling):
     def __getattr__(self, name: str) -> Any: ...
     def __setattr__(self, name: str, value: Any) -> None: ...
     def recv(self, decode: bool | None = None) -> _Pending[Any]: ...
@@ -57,5 +57,3 @@ class Connection(Sending):
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
     def respond(self, status: int, text: str) -> Response: ...
     def shut_down(self, code: int = 1001, reason: str = "") -> None: ...
-    def task_done(self, task: asyncio.Task[Any]) -> None: ...
-    def main_done(self, task: asyncio.Task[Any]) -> None: ...
