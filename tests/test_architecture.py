@@ -117,7 +117,7 @@ def test_modules_without_io_import_no_io(path):
 
 def test_what_reads_imports_sees_them():
     # The tests here would pass for ever if it did not.
-    assert "fastws._frames.WS_PING" in imports_of(ROOT / "ext/fastws/_protocol.pyx")
+    assert "fastws._frames.WS_PONG" in imports_of(ROOT / "ext/fastws/_protocol.pyx")
     assert {"socket", "fastws._reading.Reading"} <= imports_of(ROOT / "ext/fastws/_reactor.pyx")
     assert {"asyncio", "fastws._reactor"} <= imports_of(ROOT / "fastws/transports.py")
     assert "fastws._connection" not in imports_of(ROOT / "fastws/opening.py")

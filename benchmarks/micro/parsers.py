@@ -8,7 +8,7 @@ from websockets.frames import Opcode
 from websockets.protocol import Protocol, Side
 from wsproto.frame_protocol import FrameProtocol
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 NO_LIMIT = 2**30
 

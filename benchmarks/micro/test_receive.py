@@ -11,7 +11,7 @@ import frames
 import pytest
 from websockets.frames import Frame, Opcode
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 from .parsers import PARSERS, fastws
 from .payloads import ascii_text, masked_frames, mixed_text, random_bytes

@@ -90,11 +90,3 @@ cdef class Protocol:
     cdef int end_fragment(self) except -1
     cdef int send_masked(self, uint8_t *header, unsigned header_size, const uint8_t *data, size_t size) except -1
     cdef int end_close(self, const uint8_t *payload, size_t size) except -1
-
-
-cdef class Recorder(Protocol):
-    cdef readonly list events
-    cdef bytearray output
-    cdef bint hold_after_message
-    cdef object on_event
-    cdef object record(self, tuple event)

@@ -10,7 +10,7 @@ import zlib
 import frames
 from feeding import feed, outcome
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 from fastws.extensions import Agreed
 
 TAIL = b"\x00\x00\xff\xff"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 
 class Outcome(NamedTuple):

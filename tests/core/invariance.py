@@ -9,7 +9,7 @@
 from feeding import cut, feed, outcome, slices
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 BAD_GATEWAY = 1014
 KINDS = {Opcode.PING: "ping", Opcode.PONG: "pong"}

@@ -19,7 +19,7 @@ from deflating import (
 )
 from feeding import feed, outcome, play, slices
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 CORRUPT = "a compressed message is invalid"
 KEPT = agreed(in_takeover=True)

@@ -13,7 +13,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, Message, Ping, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 CONTENTS = st.one_of(
     st.binary(max_size=200),

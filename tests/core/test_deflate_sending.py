@@ -8,7 +8,7 @@ import pytest
 from deflating import HELLO, Peer, agreed, compressed_frame, noise, packed, sent, story, words
 from feeding import feed
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 RSV1 = frames.RSV1
 KEPT = agreed(out_takeover=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 
 def parse_masked(data):

@@ -5,7 +5,7 @@ import pytest
 from feeding import fails, feed, play
 from frames import PONG, answer, answer_close, binary, close, cont, ping, pong, text
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 ALLOWED = [*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)]
 FORBIDDEN = sorted(set(range(2**16)) - set(ALLOWED))

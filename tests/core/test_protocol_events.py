@@ -9,7 +9,7 @@ import pytest
 from feeding import feed, play, slices
 from frames import BINARY, PONG, TEXT, answer, answer_close, binary, close, cont, ping, text
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 BATCH = (
     text("1") + ping(b"2") + binary(b"3") + text("4", fin=False) + ping(b"5") + cont("6") + close(1000, b"7")

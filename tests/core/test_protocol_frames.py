@@ -7,7 +7,7 @@ import pytest
 from feeding import cut, fails, feed, outcome, play
 from frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, answer, binary, cont, ping, pong, text
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 GOOD = text("good")
 DELIVERED = [("message", "good")]

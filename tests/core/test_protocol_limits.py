@@ -10,7 +10,7 @@ import pytest
 from feeding import cut, fails, feed, play, slices
 from frames import BINARY, CONT, PING, PONG, TEXT, answer, binary, cont, ping, text
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 MIB = 1024 * 1024
 # What a Recorder and its lists take, and what one call leaves behind for a moment.

@@ -12,7 +12,7 @@ from invariance import Oracle, check
 from websockets.frames import Frame as WebsocketsFrame
 from websockets.streams import StreamReader
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 CODES = st.sampled_from([None, 1000, 1001, 1003, 1007, 1014, 3000, 4999])
 KEYS = st.binary(min_size=4, max_size=4) | st.just(bytes(4))

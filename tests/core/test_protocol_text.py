@@ -5,7 +5,7 @@ import pytest
 from feeding import fails, feed, play
 from frames import TEXT, answer, binary, cont, ping, text
 
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 
 NOT_UTF8 = "text is not valid UTF-8"
 

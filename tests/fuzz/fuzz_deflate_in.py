@@ -29,7 +29,7 @@ import frames  # noqa: E402
 from deflating import Peer, agreed, compressed_frame, raw_deflate, sent  # noqa: E402
 from feeding import cut, feed, outcome, slices  # noqa: E402
 
-from fastws._protocol import Recorder  # noqa: E402
+from fastws._recorder import Recorder  # noqa: E402
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
 CRASHES = Path(os.environ.get("FUZZ_CRASHES", ROOT / "build" / "fuzz"))

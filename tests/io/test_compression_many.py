@@ -23,7 +23,7 @@ from wire import (
 )
 
 import fastws
-from fastws._protocol import Recorder
+from fastws._recorder import Recorder
 from fastws.transports import carrier_of
 
 PD = "permessage-deflate"
