@@ -46,11 +46,12 @@ endif
 endif
 export PYTHON
 
-.PHONY: help demo test lint style types cov asan fuzz conformance bench micro clean
+.PHONY: help demo test lint style types cov asan fuzz conformance bench micro bench-compare bench-save instructions \
+    clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' Makefile | while IFS='	' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | while IFS='	' read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
 demo: $(STAMPS)/install ## build, then run the ticker example
 	$(PY) examples/ticker/server.py $(ARGS)
@@ -93,8 +94,17 @@ conformance: $(STAMPS)/test ## run the Autobahn testsuite against an echo server
 bench: $(STAMPS)/bench ## compare with other servers
 	$(PY) benchmarks/bench.py $(ARGS)
 
-micro: $(STAMPS)/test ## time the kernels and the protocol without sockets, beside other libraries
+micro: $(STAMPS)/micro ## time the kernels and the protocol without sockets, beside other libraries
 	$(PY) -m pytest benchmarks/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+bench-compare: $(STAMPS)/test ## time fastws's part of micro, compare with the committed run of this processor
+	PYTHONPATH=benchmarks $(PY) -m micro.compare $(ARGS)
+
+bench-save: $(STAMPS)/test ## time fastws's part of micro several times, to be committed
+	PYTHONPATH=benchmarks $(PY) -m micro.compare --save $(ARGS)
+
+instructions: $(STAMPS)/install ## count the instructions of hot paths, compare with the committed ones (needs valgrind)
+	@$(COMPILER) PYTHONPATH=benchmarks $(PY) -m micro.instructions $(ARGS)
 
 clean: ## remove the environment and all that was built
 	rm -rf $(VENV) build dist *.egg-info fastws/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
@@ -134,6 +144,11 @@ $(STAMPS)/test: $(STAMPS)/install
 # A competitor that cannot be installed is left out.
 $(STAMPS)/bench: $(STAMPS)/test
 	@$(PIP) --group bench || true
+	@touch $@
+
+# What is compared with in the micro-benchmarks alone; left out as well.
+$(STAMPS)/micro: $(STAMPS)/test
+	@$(PIP) --group micro || true
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/base

@@ -1,4 +1,8 @@
-"""fastws and others, each as one function: the pieces of a stream in, its messages out."""
+"""
+fastws and others, each as one function: the pieces of a stream in, its messages out.
+
+Each has the side that it is on: a server is sent masked frames, a client unmasked ones.
+"""
 
 import asyncio
 import types
@@ -13,8 +17,8 @@ from fastws._recorder import Recorder
 NO_LIMIT = 2**30
 
 
-def fastws(text_as="str", *, direct=False):
-    recorder = Recorder(text_as=text_as)
+def fastws(client=False, *, text_as="str", direct=False):
+    recorder = Recorder(text_as=text_as, client=client)
     events = recorder.events
 
     def receive(pieces):
@@ -33,8 +37,8 @@ def fastws(text_as="str", *, direct=False):
     return receive
 
 
-def wsproto():
-    protocol = FrameProtocol(client=False, extensions=[])
+def wsproto(client=False):
+    protocol = FrameProtocol(client=client, extensions=[])
 
     def receive(pieces):
         messages, parts = [], []
@@ -50,8 +54,8 @@ def wsproto():
     return receive
 
 
-def websockets():
-    protocol = Protocol(Side.SERVER, max_size=None)
+def websockets(client=False):
+    protocol = Protocol(Side.CLIENT if client else Side.SERVER, max_size=None)
 
     def receive(pieces):
         for piece in pieces:
@@ -64,7 +68,8 @@ def websockets():
     return receive
 
 
-def aiohttp():
+def aiohttp(client=False):
+    # One reader for both sides: it takes masked frames and others.
     loop = asyncio.new_event_loop()
     loop.close()  # nothing waits on it: what is read is there
     queue = WebSocketDataQueue(types.SimpleNamespace(_reading_paused=False), NO_LIMIT // 4, loop=loop)
