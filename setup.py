@@ -1,4 +1,4 @@
-"""Build the C extension modules: ext/fastws/*.pyx, with the plain C of ext/kernels beneath them.
+"""Build the C extension modules: ext/fastws/*.pyx, with the plain C of ext/kernels and ext/load beneath them.
 
 Environment, all optional:
     FASTWS_BUILD=checked    every Cython check on again, assertions kept
@@ -37,7 +37,7 @@ CFLAGS = [
     "-Wno-unused-function",
 ]
 LDFLAGS = ["-Wl,-z,relro,-z,now"]
-DEFINES = [("ZLIB_CONST", "1")]  # zlib's input is const
+DEFINES = [("ZLIB_CONST", "1"), ("_GNU_SOURCE", "1")]  # zlib's input is const; memmem and epoll's are GNU's
 if MODE == "release":
     CFLAGS += [
         "-O3",
@@ -69,14 +69,16 @@ DIRECTIVES = {
 }
 
 # What the reactor is made of needs epoll; elsewhere connections are on the event loop's own transports.
-EPOLL = {"_reactor", "_reading", "_writing"}
+# So does the load generator.
+EPOLL = {"_reactor", "_reading", "_writing", "_load"}
 MODULES = [
     path
     for path in sorted(glob.glob("ext/fastws/*.pyx"))
     if sys.platform.startswith("linux") or os.path.splitext(os.path.basename(path))[0] not in EPOLL
 ]
-KERNELS = sorted(glob.glob("ext/kernels/*.c"))
-HEADERS = sorted(glob.glob("ext/kernels/*.h"))
+# The plain C that a module is made of as well, and what it needs.
+PLAIN_C = {"_kernels": "kernels", "_load": "load"}
+LIBRARIES = {"_deflate": ["z"], "_inflate": ["z"], "_load": ["z", "dl"]}
 
 
 class BuildExt(build_ext):
@@ -100,12 +102,13 @@ class BuildExt(build_ext):
 
 def extension(path: str) -> Extension:
     name = os.path.splitext(os.path.basename(path))[0]
+    folder = f"ext/{PLAIN_C.get(name, 'kernels')}"
     return Extension(
         f"fastws.{name}",
-        [path, *(KERNELS if name == "_kernels" else [])],
-        include_dirs=["ext/kernels"],
-        libraries=["z"] if name in ("_deflate", "_inflate") else [],
-        depends=HEADERS,
+        [path, *(sorted(glob.glob(f"{folder}/*.c")) if name in PLAIN_C else [])],
+        include_dirs=[folder],
+        libraries=LIBRARIES.get(name, []),
+        depends=sorted(glob.glob(f"{folder}/*.h")),
         define_macros=DEFINES,
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,

@@ -1,4 +1,4 @@
-"""The command line: `python -m fastws serve module:handler`."""
+"""The command line: `python -m fastws serve module:handler` and `python -m fastws bench URL`."""
 
 from __future__ import annotations
 
@@ -50,10 +50,26 @@ def seconds(_context: click.Context, _option: click.Parameter, value: float | No
     return value or None
 
 
-@click.group()
+class Commands(click.Group):
+    """Imports the load generator only when it is asked for: serving needs none of it."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(context), "bench"])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command by its name; None where there is none."""
+        if name == "bench":
+            from fastws.bench.command import bench
+
+            return bench
+        return super().get_command(context, name)
+
+
+@click.group(cls=Commands)
 @click.version_option(__version__, message=f"fastws %(version)s (kernels {kernels()})")
 def main() -> None:
-    """fastws: a WebSocket server for Python."""
+    """fastws: a WebSocket server for Python, and a load generator for any."""
 
 
 @main.command(context_settings={"show_default": True})

@@ -12,9 +12,14 @@ import pytest
 import fastws
 
 ROOT = pathlib.Path(__file__).parents[1]
-PACKAGE = sorted((ROOT / "fastws").glob("*.py"))
+PACKAGE = sorted((ROOT / "fastws").rglob("*.py"))
 EXTENSION = sorted((ROOT / "ext" / "fastws").glob("*.pyx"))
-KERNELS = sorted(path for path in (ROOT / "ext" / "kernels").rglob("*") if path.suffix in (".c", ".h"))
+KERNELS = sorted(
+    path
+    for folder in ("kernels", "load")
+    for path in (ROOT / "ext" / folder).rglob("*")
+    if path.suffix in (".c", ".h")
+)
 SANS_IO = [
     *(
         ROOT / "ext" / "fastws" / f"_{name}{suffix}"
@@ -72,12 +77,18 @@ def imports_of(path):
     return set(cython_imports(path))
 
 
+def name_of(path):
+    """The module that a file is, or is a part of."""
+    if path.suffix != ".py":
+        return f"fastws.{path.stem}"
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def graph():
     """Which modules of the package a module needs, by name; a .pxd's needs are its module's."""
     sources = {}
     for path in [*PACKAGE, *EXTENSION, *(ROOT / "ext" / "fastws").glob("*.pxd")]:
-        name = "fastws" if path.stem == "__init__" else f"fastws.{path.stem}"
-        sources.setdefault(name, set()).update(imports_of(path))
+        sources.setdefault(name_of(path), set()).update(imports_of(path))
     return {name: {one for one in needs if one in sources} - {name} for name, needs in sources.items()}
 
 
@@ -132,6 +143,23 @@ def test_imports_go_one_way():
 def test_only_what_is_outside_needs_the_event_loop():
     using = {name for name, needs in graph().items() if "fastws._reactor" in needs}
     assert using == {"fastws.transports"}
+
+
+def test_server_and_load_generator_share_no_code_but_that_of_uris():
+    def is_load(name):
+        return name.startswith(("fastws.bench", "fastws._load"))
+
+    needs = graph()
+    assert {name for name in needs if not is_load(name) and any(map(is_load, needs[name]))} == {"fastws.cli"}
+    shared = {one for name in needs if is_load(name) for one in needs[name] if not is_load(one)}
+    assert shared == {"fastws.exceptions", "fastws.uri", "fastws.version"}
+    included = {
+        name
+        for path in (ROOT / "ext" / "load").glob("*.[ch]")
+        for name in re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE)
+    }
+    assert included
+    assert [name for name in included if not (ROOT / "ext" / "load" / name).is_file()] == []
 
 
 def test_importing_the_package_imports_its_two_requirements_at_most():
