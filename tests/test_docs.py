@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIMIT = 20  # seconds for what should take less than one
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 # A block that serves: on a free port, which it prints.
 FREE_PORT = """
@@ -126,7 +126,7 @@ def test_the_command_of_the_readme_serves():
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_make_targets_that_are_named_exist(name):
     text = (ROOT / name).read_text()
-    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE))
     assert named
     assert named <= TARGETS
 
