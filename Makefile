@@ -46,8 +46,8 @@ endif
 endif
 export PYTHON
 
-.PHONY: help demo test lint style types cov asan fuzz conformance bench micro bench-compare bench-save instructions \
-    clean
+.PHONY: help demo test lint style types cov asan fuzz conformance bench bench-full micro bench-compare bench-save \
+    instructions clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -91,8 +91,11 @@ fuzz: $(STAMPS)/test $(ASAN)/.built ## run each target of tests/fuzz for FUZZ_SE
 conformance: $(STAMPS)/test ## run the Autobahn testsuite against an echo server (needs a Python 2.7 as well)
 	$(PY) tests/conformance/run.py $(ARGS)
 
-bench: $(STAMPS)/bench ## compare with other servers
+bench: $(STAMPS)/bench ## compare with other servers: the main cells and servers, a few minutes
 	$(PY) benchmarks/bench.py $(ARGS)
+
+bench-full: $(STAMPS)/bench ## compare with all other servers in all cells, a few hours
+	$(PY) benchmarks/bench.py --full $(ARGS)
 
 micro: $(STAMPS)/micro ## time the kernels and the protocol without sockets, beside other libraries
 	$(PY) -m pytest benchmarks/micro --benchmark-enable --benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds $(ARGS)
@@ -141,8 +144,9 @@ $(STAMPS)/test: $(STAMPS)/install
 	@$(PIP) --group test
 	@touch $@
 
-# A competitor that cannot be installed is left out.
+# Competitors that cannot be installed are left out, and so are the charts.
 $(STAMPS)/bench: $(STAMPS)/test
+	@$(PIP) --group charts || true
 	@$(PIP) --group bench || true
 	@touch $@
 

@@ -1,217 +1,184 @@
 """
 Compare WebSocket servers by what a message costs them.
 
-    bench.py [--cells NAME ...] [--servers NAME ...] [--rounds N] [--quick] [--json FILE]
+    bench.py [--full] [--cells NAME ...] [--servers NAME ...] [--rounds N] [--seconds S] [--out DIR]
 
-Builds the yardstick (servers/limit.c) and the load (load/load.c) into build/bench/. Each cell (cells.py)
-runs the servers (competitors.py) in turns, in several rounds, a fresh process each time: server on one
-core, load on another. README.md says how to read the figures. Needs gcc and zlib. A server that is not
+Gets ready what it needs in build/bench/ (installing.py). Each cell (cells.py) runs the servers
+(competitors.py) in turns, in several rounds, a fresh process each time: server on one core, load on another
+(load.py). Tables are printed as they come (tables.py); results/<date>-<machine>/ has the raw figures, a
+report and charts (report.py). README.md says how to read them. Needs Linux and gcc. A server that is not
 installed is named and left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
+import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cells import CELLS, IDLE_CONNECTIONS, Cell
-from competitors import COMPETITORS, YARDSTICK, build, install_bun, versions
-from processes import (
-    CORES,
-    LOAD_CORE,
-    SERVER_CORE,
-    Failed,
-    allow_many_files,
-    run_load,
-    run_memory,
-    serving,
-)
+import installing
+import load
+import recording
+import report
+import tables
+from cells import BY_NAME, CELLS, Cell
+from competitors import COMPETITORS
+from processes import LOAD_CORES, SERVER_CORE, Failed, allow_many_files, anonymous_memory, serving
 
-SERVERS = tuple(COMPETITORS)
-MAX_WAIT = 0.05  # of the window; who waits longer for a core shares it with other work
-
-
-@dataclass
-class Outcome:
-    """What one server did in one cell: the load's report for each round, or why there is none."""
-
-    runs: list[dict[str, Any]] = field(default_factory=list)
-    failure: str | None = None
-    lack: str | None = None  # what the server cannot do, so that it was not asked
-
-    def median(self, key: str) -> float:
-        return median(run[key] for run in self.runs)
+WARM_CONNECTIONS = 8  # held and dropped before memory is compared: what the first ones load and allocate once
+SETTLE_SECONDS = 1
+HALF = 0.5
+FULL_ROUNDS, FULL_SECONDS = 5, 2.0
+MAIN_ROUNDS, MAIN_SECONDS = 3, 1.0
 
 
-def ratio(
-    yardstick: Outcome, outcome: Outcome, of: Callable[[dict[str, Any], dict[str, Any]], float]
-) -> float:
-    """The median over the rounds of a comparison within each: what slows a whole round down cancels out."""
-    return median(map(of, yardstick.runs, outcome.runs))
+def run_memory(cell: Cell, server: str) -> dict[str, Any]:
+    """Hold the idle connections, and compare the server's memory with what it was before."""
+    with serving(server, cell.server, tls=cell.load.tls) as running:
+        with load.holding(replace(cell.load, connections=WARM_CONNECTIONS), running):
+            pass
+        time.sleep(SETTLE_SECONDS)  # memory given back late is not seen by any event
+        before = anonymous_memory(running.pids)
+        with load.holding(cell.load, running):
+            time.sleep(SETTLE_SECONDS)
+            more = anonymous_memory(running.pids) - before
+    return {"connections": cell.load.connections, "bytes": more / cell.load.connections}
 
 
-# ---- cells
-
-
-def run_once(cell: Cell, server: str, seconds: float) -> dict[str, Any]:
-    with serving(server, cell.server) as (pid, port):
-        if cell.load[0] == "idle":
-            return run_memory(IDLE_CONNECTIONS, pid, port)
-        run = run_load((*cell.load, "-d", str(seconds)), pid, port)
+def run_once(cell: Cell, server: str, seconds: float, loads: int) -> dict[str, Any]:
+    if cell.load.mode == "idle":
+        return run_memory(cell, server)
+    with serving(server, cell.server, tls=cell.load.tls) as running:
+        run = load.measure(cell.load, running, seconds, loads)
     if cell.alone:
-        with serving(server, cell.server) as (pid, port):
-            run["alone"] = run_load((*cell.alone, "-d", str(seconds)), pid, port)
-        run["alone_p99_us"] = run["alone"]["p99_us"]
+        with serving(server, cell.server, tls=cell.load.tls) as running:
+            run["alone"] = load.measure(cell.alone, running, seconds, loads)
     return run
 
 
-def run_cell(cell: Cell, servers: list[str], rounds: int, seconds: float) -> dict[str, Outcome]:
-    outcomes = {server: Outcome() for server in servers}
-    for server, outcome in outcomes.items():
-        outcome.lack = COMPETITORS[server].lack(cell.server)
-        outcome.failure = None if outcome.lack else COMPETITORS[server].missing()
-    for turn in range(cell.rounds or rounds):
-        shift = turn % len(servers)
-        for server in servers[shift:] + servers[:shift]:
-            outcome = outcomes[server]
-            if outcome.failure or outcome.lack:
-                continue
+def run_half(cell: Cell, server: str, seconds: float, loads: int, rate: float) -> dict[str, Any]:
+    """An open loop at a fixed rate: latencies count from when a message was due."""
+    with serving(server, cell.server, tls=cell.load.tls) as running:
+        return load.measure(replace(cell.load, rate=rate), running, seconds, loads)
+
+
+def run_cell(cell: Cell, servers: list[str], rounds: int, seconds: float, loads: int) -> dict[str, Any]:
+    """Return a cell's part of the results."""
+    found: dict[str, Any] = {}
+    for server in servers:
+        left_out = COMPETITORS[server].lack(cell.needs)
+        failure = None if left_out else COMPETITORS[server].missing()
+        found[server] = {"left_out": left_out, "failure": failure, "runs": [], "half_load": []}
+
+    def turns(number: int) -> list[tuple[str, dict[str, Any]]]:
+        shift = number % len(servers)
+        rotated = servers[shift:] + servers[:shift]
+        return [
+            (name, found[name]) for name in rotated if not (found[name]["left_out"] or found[name]["failure"])
+        ]
+
+    for number in range(cell.rounds or rounds):
+        for server, it in turns(number):
             try:
-                outcome.runs.append(run_once(cell, server, seconds))
-            except (Failed, subprocess.TimeoutExpired) as error:
-                outcome.failure = str(error)
-                outcome.runs.clear()
-    return outcomes
-
-
-def table(cell: Cell, outcomes: dict[str, Outcome]) -> str:
-    memory, deflate = cell.load[0] == "idle", "--deflate" in cell.load
-    cost = "bytes" if memory else "server_cpu_us"
-    yardstick = outcomes.get(YARDSTICK)
-    compared = yardstick if yardstick and yardstick.runs else None
-
-    def against(
-        outcome: Outcome, of: Callable[[dict[str, Any], dict[str, Any]], float], digits: int = 2
-    ) -> str:
-        return f"{ratio(compared, outcome, of):10.{digits}f}" if compared else " " * 10
-
-    head = f"{'server':12}{('bytes/' if memory else 'CPU us/') + cell.unit:>18}{YARDSTICK + '/it':>10}"
-    if not memory:
-        head += f"{'rate/s':>12}{'it/' + YARDSTICK:>10}{'p50 us':>9}{'p99 us':>9}"
-        head += f"{'p99 alone':>11}" if cell.alone else ""
-        head += f"{'wire bytes':>12}" if deflate else ""
-    rows = [f"{cell.name}: {cell.description}", head]
-    saturated = disturbed = False
-    measured = [name for name, outcome in outcomes.items() if outcome.runs]
-    for name in sorted(measured, key=lambda name: outcomes[name].median(cost)):
-        outcome = outcomes[name]
-        row = f"{name:12}{outcome.median(cost):18.2f}"
-        row += against(outcome, lambda limit, it: limit[cost] / it[cost], 4 if memory else 2)
-        if not memory:
-            row += f"{outcome.median('rate'):12,.0f}" + against(
-                outcome, lambda limit, it: it["rate"] / limit["rate"]
-            )
-            row += "".join(f" {outcome.median(key):8,.0f}" for key in ("p50_us", "p99_us"))
-            row += f"{outcome.median('alone_p99_us'):11,.0f}" if cell.alone else ""
-            row += f"{outcome.median('wire_bytes'):12,.0f}" if deflate else ""
-            if any(run["saturated"] for run in outcome.runs):
-                row += " *"
-                saturated = True
-            if any(outcome.median(f"{by}_share") > MAX_WAIT for by in ("server_wait", "load_wait", "stolen")):
-                row += " ~"
-                disturbed = True
-        rows.append(row)
-    rows += [
-        f"{name:12}not ranked: {outcome.failure}" for name, outcome in outcomes.items() if outcome.failure
-    ]
-    rows += [f"{name:12}left out: {outcome.lack}" for name, outcome in outcomes.items() if outcome.lack]
-    if cell.note:
-        rows.append(f"({cell.note})")
-    if saturated:
-        rows.append("* the load's core was full before the server's: the server could have gone faster")
-    if disturbed:
-        rows.append(
-            f"~ a core was taken away for over {MAX_WAIT:.0%} of the time, by other work here or on the host"
-        )
-    return "\n".join(rows)
-
-
-# ---- what it ran on
-
-
-def machine() -> dict[str, Any]:
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
+                it["runs"].append(run_once(cell, server, seconds, loads))
+            except (Failed, OSError) as error:
+                it["failure"] = str(error)
+    for number in range(rounds if cell.half_load else 0):
+        for server, it in turns(number):
+            try:
+                rate = HALF * median(run["rate"] for run in it["runs"])
+                it["half_load"].append(run_half(cell, server, seconds, loads, rate))
+            except (Failed, OSError) as error:
+                it["failure"] = f"at half load: {error}"
     return {
-        "processor": model,
-        "cores": len(CORES),
-        "server_core": SERVER_CORE,
-        "load_core": LOAD_CORE,
-        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "versions": versions(),
+        "description": cell.description,
+        "mode": cell.load.mode,
+        "deflate": cell.load.deflate,
+        "unit": cell.unit,
+        "note": cell.note,
+        "servers": found,
     }
 
 
-def main() -> int:
+def read_options() -> argparse.Namespace:
     names = [cell.name for cell in CELLS]
     parser = argparse.ArgumentParser(description="Compare WebSocket servers by what a message costs them.")
+    parser.add_argument("--full", action="store_true", help="all cells, all servers, longer: a few hours")
+    parser.add_argument("--cells", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument(
-        "--cells", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names)
+        "--servers", nargs="+", choices=list(COMPETITORS), metavar="NAME", help=", ".join(COMPETITORS)
     )
     parser.add_argument(
-        "--servers",
-        nargs="+",
-        choices=SERVERS,
-        default=list(SERVERS),
-        metavar="NAME",
-        help=", ".join(SERVERS),
+        "--rounds", type=int, help=f"default: {MAIN_ROUNDS}, with --full {FULL_ROUNDS}", metavar="N"
     )
-    parser.add_argument("--rounds", type=int, default=None, help="default: 5")
-    parser.add_argument("--seconds", type=float, default=None, help="measured in each round, default: 3")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help=f"measured in each round, default: {MAIN_SECONDS:g}, with --full {FULL_SECONDS:g}",
+    )
+    parser.add_argument(
+        "--loads",
+        type=int,
+        metavar="N",
+        default=min(len(LOAD_CORES), load.MOST_LOADS),
+        help="processes of the load, each on a core of its own while there are; default: %(default)s here",
+    )
+    parser.add_argument("--machine", help="its name in the results; default: processor and cores")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: benchmarks/results/<date>-<machine>"
+    )
     options = parser.parse_args()
-    rounds = options.rounds or (2 if options.quick else 5)
-    seconds = options.seconds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (FULL_ROUNDS if options.full else MAIN_ROUNDS)
+    options.seconds = options.seconds or (FULL_SECONDS if options.full else MAIN_SECONDS)
+    options.cells = options.cells or [cell.name for cell in CELLS if options.full or cell.main]
+    options.servers = options.servers or [name for name, it in COMPETITORS.items() if options.full or it.main]
+    return options
 
-    build()
-    if "bun" in options.servers:
-        install_bun()
+
+def prepare(cells: list[Cell], servers: list[str]) -> None:
+    """Build and install what these need."""
+    installing.build_yardstick()
+    if any(COMPETITORS[name].runtime for name in servers):
+        installing.install_from_npm()
+    if any(cell.load.tls for cell in cells):
+        installing.make_certificate()
     allow_many_files()
-    about = machine()
-    print(
-        f"{about['processor']}, {about['cores']} cores; {about['kernel']}; {rounds} rounds of {seconds:g} s"
+
+
+def main() -> int:
+    options = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers and loads are stopped on the way out
+    cells = [BY_NAME[name] for name in BY_NAME if name in options.cells]
+    prepare(cells, options.servers)
+    results = recording.start(
+        options={"rounds": options.rounds, "seconds": options.seconds, "full": options.full},
+        command=" ".join(["python", "benchmarks/bench.py", *sys.argv[1:]]),
+        machine=options.machine,
+        cores=(SERVER_CORE, LOAD_CORES[: options.loads]),
     )
-    print(", ".join(f"{name} {version}" for name, version in about["versions"].items()))
-    print(f"servers on core {about['server_core']}, load on core {about['load_core']}")
-    if about["server_core"] == about["load_core"]:
+    place = options.out or recording.new_place(results)
+    about = results["machine"]
+    print(f"{about['processor']}, {about['cores']} cores; {about['kernel']}")
+    print(", ".join(f"{name} {version}" for name, version in results["versions"].items()))
+    print(f"{options.rounds} rounds of {options.seconds:g} s", end="; ")
+    print(f"servers on core {SERVER_CORE}, {recording.said(results['machine']['load_cores'])}")
+    if SERVER_CORE in LOAD_CORES:
         print("which they share: rates and latencies say little")
-    report: dict[str, Any] = {"machine": about, "rounds": rounds, "seconds": seconds, "cells": {}}
-    for cell in CELLS:
-        if cell.name not in options.cells:
-            continue
-        outcomes = run_cell(cell, options.servers, rounds, seconds)
-        print(f"\n{table(cell, outcomes)}", flush=True)
-        report["cells"][cell.name] = {
-            "description": cell.description,
-            "servers": {
-                name: {"failure": it.failure, "left_out": it.lack, "runs": it.runs}
-                for name, it in outcomes.items()
-            },
-        }
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    began = time.monotonic()
+    for cell in cells:
+        results["cells"][cell.name] = run_cell(
+            cell, options.servers, options.rounds, options.seconds, options.loads
+        )
+        results["minutes"] = round((time.monotonic() - began) / 60, 1)
+        recording.save(results, place)  # after each cell: what was measured is kept whatever happens next
+        print(f"\n{tables.plain(cell.name, results['cells'][cell.name])}", flush=True)
+    report.write(place)
+    print(f"\n{place / 'report.md'}")
     return 0
 
 

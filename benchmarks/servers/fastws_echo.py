@@ -1,13 +1,14 @@
 """
 An echo server on fastws, for bench.py.
 
-    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--coroutines] [--deflate]
+    fastws_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--coroutines] [--streams] [--deflate]
+                   [--cert FILE --key FILE]
 
 Binary messages come as bytes. Text comes as str (the default), or with `--mode bytes` as validated bytes, and
-goes back as text either way. With --broadcast each message goes to every connection, by a topic. A
-connection that does not read misses what comes while 64 KiB wait for it: the other servers that have a limit
-have this one, too. With --coroutines the handlers are coroutines instead of callbacks; with --deflate answers
-are compressed.
+goes back as text either way. With --broadcast each message goes to every connection, by a topic. A connection
+that does not read misses what comes while 64 KiB wait for it: the other servers that have a limit have this
+one, too. With --coroutines the handlers are coroutines instead of callbacks; with --streams connections are
+on the event loop's transports instead of fastws' own; with --deflate answers are compressed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 
 import uvloop
+from options import context, parser
 
 import fastws
 
@@ -59,6 +61,8 @@ async def main(options: argparse.Namespace) -> None:
     else:
         handler = Broadcast if options.broadcast else EchoTextAsBytes if options.mode == "bytes" else Echo
     settings = {"text_as": "bytes"} if options.mode == "bytes" else {}
+    if options.streams:
+        settings["transport"] = "streams"
     async with fastws.serve(
         handler,
         "127.0.0.1",
@@ -66,6 +70,7 @@ async def main(options: argparse.Namespace) -> None:
         compression="deflate" if options.deflate else None,
         max_size=32 * 1024 * 1024,
         ping_interval=None,
+        ssl=context(options),
         **settings,
     ) as server:
         if options.broadcast:
@@ -76,10 +81,7 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
-    parser.add_argument("--broadcast", action="store_true")
-    parser.add_argument("--coroutines", action="store_true")
-    parser.add_argument("--deflate", action="store_true")
-    uvloop.run(main(parser.parse_args()))
+    arguments = parser(deflate=True)
+    arguments.add_argument("--coroutines", action="store_true")
+    arguments.add_argument("--streams", action="store_true")
+    uvloop.run(main(arguments.parse_args()))

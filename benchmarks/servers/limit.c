@@ -29,7 +29,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../accept_key.h"
+#include "accept_key.h"
 
 enum {
     SCRATCH = 128 * 1024,           /* the receive buffer that all connections share */

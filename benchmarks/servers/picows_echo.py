@@ -1,12 +1,12 @@
 """
 An echo server on picows' core API, the fastest of its two, for bench.py.
 
-    picows_echo.py PORT [--mode binary|str|bytes] [--broadcast]
+    picows_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--cert FILE --key FILE]
 
 As in picows' README, a frame goes back as the memoryview it came as; with `--mode str` it is decoded to str
-first. With `--mode bytes` nothing has checked that text is UTF-8: that is left to the user of this API.
-With --broadcast each message goes to every connection, one after another; nothing limits what waits for one
-that does not read. It has no compression.
+first. With `--mode bytes` nothing has checked that text is UTF-8: that is left to the user of this API. With
+--broadcast each message goes to every connection, one after another; nothing limits what waits for one that
+does not read. It has no compression.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 import uvloop
+from options import context, parser
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 transports: set[WSTransport] = set()
@@ -56,7 +57,12 @@ class Broadcast(Echo):
 async def main(options: argparse.Namespace) -> None:
     listener = Broadcast if options.broadcast else EchoText if options.mode == "str" else Echo
     server = await ws_create_server(
-        lambda request: listener(), "127.0.0.1", options.port, max_frame_size=32 * 1024 * 1024, backlog=4096
+        lambda request: listener(),
+        "127.0.0.1",
+        options.port,
+        max_frame_size=32 * 1024 * 1024,
+        backlog=4096,
+        ssl=context(options),
     )
     host, port = server.sockets[0].getsockname()
     print(f"listening {host}:{port}", flush=True)
@@ -64,8 +70,4 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
-    parser.add_argument("--broadcast", action="store_true")
-    uvloop.run(main(parser.parse_args()))
+    uvloop.run(main(parser().parse_args()))

@@ -1,7 +1,7 @@
 """
 An echo server on socketify, Python over uWebSockets, for bench.py.
 
-    socketify_echo.py PORT [--mode binary|str] [--broadcast] [--deflate]
+    socketify_echo.py PORT [--mode binary|str] [--broadcast] [--deflate] [--cert FILE --key FILE]
 
 Text comes as str, which cannot be switched off. With --broadcast each message goes to every connection, by a
 topic; one that does not read misses what comes while 64 KiB wait for it. With --deflate answers are
@@ -11,20 +11,14 @@ compressed.
 from __future__ import annotations
 
 import argparse
-import socket
 
-from socketify import App, AppListenOptions, CompressOptions
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago: the server does not tell which one it got."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from options import free_port, parser
+from socketify import App, AppListenOptions, AppOptions, CompressOptions
 
 
 def main(options: argparse.Namespace) -> None:
-    app = App()
+    files = {"cert_file_name": options.cert, "key_file_name": options.key}
+    app = App(AppOptions(**files) if options.cert else None)
     port = options.port or free_port()
     compress = options.deflate
 
@@ -57,9 +51,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--mode", choices=("binary", "str"), default="binary")
-    parser.add_argument("--broadcast", action="store_true")
-    parser.add_argument("--deflate", action="store_true")
-    main(parser.parse_args())
+    main(parser(deflate=True).parse_args())

@@ -1,32 +1,18 @@
 """
-An ASGI echo application on uvicorn and uvloop, for bench.py.
+An ASGI echo application, asgi_app.py, on uvicorn, uvloop and httptools, for bench.py.
 
-    uvicorn_echo.py PORT --ws IMPLEMENTATION
+    uvicorn_echo.py PORT --ws IMPLEMENTATION [--broadcast] [--deflate] [--cert FILE --key FILE]
 
-The application is written for ASGI itself, without a framework. IMPLEMENTATION is what uvicorn's --ws takes.
+IMPLEMENTATION is what uvicorn's --ws takes.
 """
 
 from __future__ import annotations
 
-import argparse
 import socket
-from typing import Any
 
+import asgi_app
 import uvicorn
-
-
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    await receive()
-    await send({"type": "websocket.accept"})
-    while True:
-        event = await receive()
-        if event["type"] == "websocket.disconnect":
-            break
-        data = event.get("bytes")
-        if data is not None:
-            await send({"type": "websocket.send", "bytes": data})
-        else:
-            await send({"type": "websocket.send", "text": event["text"]})
+from options import parser
 
 
 class Server(uvicorn.Server):
@@ -37,13 +23,12 @@ class Server(uvicorn.Server):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--ws", required=True)
-    options = parser.parse_args()
+    arguments = parser(deflate=True)
+    arguments.add_argument("--ws", required=True)
+    options = arguments.parse_args()
     Server(
         uvicorn.Config(
-            app,
+            asgi_app.broadcast if options.broadcast else asgi_app.echo,
             host="127.0.0.1",
             port=options.port,
             ws=options.ws,
@@ -53,7 +38,9 @@ if __name__ == "__main__":
             log_level="warning",
             ws_max_size=32 * 1024 * 1024,
             ws_ping_interval=None,
-            ws_per_message_deflate=False,
+            ws_per_message_deflate=options.deflate,
             backlog=4096,
+            ssl_certfile=options.cert,
+            ssl_keyfile=options.key,
         )
     ).run()

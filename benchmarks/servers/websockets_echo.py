@@ -1,11 +1,11 @@
 """
 An echo server on websockets' asyncio API and uvloop, for bench.py.
 
-    websockets_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--deflate]
+    websockets_echo.py PORT [--mode binary|str|bytes] [--broadcast] [--deflate] [--cert FILE --key FILE]
 
-With --broadcast each message goes to every connection, by the library's `broadcast`: it sets no limit to
-what waits for one that does not read, and compresses for each connection anew. With --deflate compression
-is as it is by default.
+With --broadcast each message goes to every connection, by the library's `broadcast`: it sets no limit to what
+waits for one that does not read, and compresses for each connection anew. With --deflate compression is as it
+is by default.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 import uvloop
+from options import context, parser
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 
@@ -41,6 +42,7 @@ async def main(options: argparse.Namespace) -> None:
         max_size=32 * 1024 * 1024,
         ping_interval=None,
         backlog=4096,
+        ssl=context(options),
     ) as server:
         host, port = server.sockets[0].getsockname()
         print(f"listening {host}:{port}", flush=True)
@@ -48,9 +50,4 @@ async def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("port", type=int)
-    parser.add_argument("--mode", choices=("binary", "str", "bytes"), default="binary")
-    parser.add_argument("--broadcast", action="store_true")
-    parser.add_argument("--deflate", action="store_true")
-    uvloop.run(main(parser.parse_args()))
+    uvloop.run(main(parser(deflate=True).parse_args()))
