@@ -14,7 +14,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
-from fastws._carrying cimport MAX_VECTORS, Carrying, msghdr, sendmsg, MSG_NOSIGNAL
+from fastws._carrying cimport MAX_VECTORS, Carrying, MSG_NOSIGNAL, msghdr, send, sendmsg
 from fastws._endpoint cimport RUNNING, Endpoint
 from fastws._outbox cimport iovec, outbox_free, outbox_new, outbox_sent, outbox_vectors
 from fastws._slots cimport clock_ns
@@ -143,11 +143,16 @@ cdef class Encrypting(Carrying):
         cdef iovec[MAX_VECTORS] vectors
         cdef msghdr message
         cdef ssize_t size
+        cdef int count
         while True:
-            memset(&message, 0, sizeof(message))
-            message.msg_iov = vectors
-            message.msg_iovlen = <size_t>tls.vectors(vectors, MAX_VECTORS)
-            size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+            count = tls.vectors(vectors, MAX_VECTORS)
+            if count == 1:
+                size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
+            else:
+                memset(&message, 0, sizeof(message))
+                message.msg_iov = vectors
+                message.msg_iovlen = <size_t>count
+                size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
             if size >= 0:
                 tls.left(<size_t>size)
                 return tls.waiting is None

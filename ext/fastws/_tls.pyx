@@ -12,7 +12,7 @@ records are counted, and read as often as there are any.
 import ssl
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 
 from fastws._outbox cimport iovec
@@ -32,8 +32,22 @@ cdef enum:
     # which OpenSSL refuses itself.
     FIRST_TYPE = 20
     LAST_TYPE = 24
+    # So few bytes are copied into an object sooner than a memoryview of them is made.
+    SMALL = 4096
     # Of ciphertext for a peer that does not read: only answers to its KeyUpdates can be so many.
     WAITING_MAX = 256 * 1024
+
+
+# What was read into last, for it is nearly always the same place: a view of RECORD_PLAIN bytes there.
+cdef uint8_t *viewed = NULL
+cdef object view = None
+
+
+cdef object as_buffer(const uint8_t *data, Py_ssize_t size):
+    """Return an object with these bytes, which it may borrow."""
+    if size <= SMALL:
+        return PyBytes_FromStringAndSize(<const char *>data, size)
+    return PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ)
 
 
 @cython.final
@@ -77,28 +91,32 @@ cdef class Tls:
     # ------------------------------------------------------------------ input
 
     cdef int feed(self, const uint8_t *data, Py_ssize_t size) except -1:
-        # Borrowed for the call: the BIO copies.
-        self.incoming.write(PyMemoryView_FromMemory(<char *>data, size, PyBUF_READ))
+        self.incoming.write(as_buffer(data, size))  # which copies
         return 0
 
     @cython.nonecheck(False)
     cdef Py_ssize_t read(self, int records, uint8_t *out) except -1:
         """Read as many records, some of which may hold no plaintext."""
+        global viewed, view
         cdef Py_ssize_t total = 0, size
         cdef int i
         try:
             for i in range(records):
-                size = self.engine.read(RECORD_PLAIN, PyMemoryView_FromMemory(
-                    <char *>out + total, RECORD_PLAIN, PyBUF_WRITE))
+                if out + total != viewed:
+                    view = PyMemoryView_FromMemory(<char *>out + total, RECORD_PLAIN, PyBUF_WRITE)
+                    viewed = out + total
+                size = self.engine.read(RECORD_PLAIN, view)
                 if size == 0:
                     self.ended = True
                     break
                 total += size
         except SSLWantReadError:
-            # A ticket or a KeyUpdate, say, was one of them.
-            pass
+            # A ticket or a KeyUpdate, say, was one of them, and may have been answered.
+            self.drain()
         except (SSLError, OSError, ValueError) as error:
             self.failure = error
+        if self.ended or self.failure is not None:
+            self.drain()
         return total
 
     @cython.boundscheck(False)
@@ -142,7 +160,6 @@ cdef class Tls:
             self.feed(data + start, place - start)
             if records:
                 total += self.read(records, out + total)
-        self.drain()
         return total
 
     # ------------------------------------------------------------------ output
@@ -153,7 +170,7 @@ cdef class Tls:
         try:
             while done < size:
                 part = min(size - done, <Py_ssize_t>RECORD_PLAIN)
-                done += <Py_ssize_t>self.engine.write(PyMemoryView_FromMemory(<char *>data + done, part, PyBUF_READ))
+                done += <Py_ssize_t>self.engine.write(as_buffer(data + done, part))
                 # After each record: the BIO keeps the room for what was in it at once.
                 self.drain()
         except (SSLError, OSError, ValueError) as error:
