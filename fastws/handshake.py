@@ -95,6 +95,7 @@ class Policy:
             returns one of it or None, or raises NegotiationError for a 400.
         compression: how to compress; None, the default: not at all, and offers are not looked at.
         server_header: the Server field; None leaves it out.
+        date_header: whether responses get a Date field, which RFC 9110 6.6.1 asks of a server with a clock.
         max_line: bytes of the request line, and of one field, default 8 KiB.
         max_head: bytes of the request head, default 32 KiB.
         max_fields: header fields, default 128.
@@ -106,6 +107,7 @@ class Policy:
         "_behind_accept",
         "_longest_ordinary",
         "compression",
+        "date_header",
         "max_fields",
         "max_head",
         "max_line",
@@ -123,6 +125,7 @@ class Policy:
         select_subprotocol: Callable[[Any, Sequence[str]], str | None] | None = None,
         compression: Deflate | None = None,
         server_header: str | None = SERVER_HEADER,
+        date_header: bool = True,
         max_line: int = 8 * 1024,
         max_head: int = 32 * 1024,
         max_fields: int = 128,
@@ -145,16 +148,21 @@ class Policy:
         self.select_subprotocol = select_subprotocol
         self.compression = compression
         self.server_header = server_header
+        self.date_header = date_header
         self.max_line = max_line
         self.max_head = max_head
         self.max_fields = max_fields
         # A head that fits into a line's limit has no line that exceeds it.
         self._longest_ordinary = min(max_line, max_head)
-        self._behind_accept = CRLF + Headers(self.server_fields()).serialize()[:-2] + b"Date: "
+        self._behind_accept = CRLF + Headers(self.server_fields()).serialize()[:-2]
 
     def server_fields(self) -> list[tuple[str, str]]:
         """Return the Server field, as a list of none or one."""
         return [] if self.server_header is None else [("Server", self.server_header)]
+
+    def end_of_head(self) -> bytes:
+        """Return the Date field, if there is to be one, and the blank line."""
+        return b"Date: " + http_date().encode() + b"\r\n\r\n" if self.date_header else CRLF
 
 
 def accepting(
@@ -166,7 +174,7 @@ def accepting(
     Args:
         key: the request's Sec-WebSocket-Key.
         extensions: the Sec-WebSocket-Extensions field's value; None leaves it out.
-        date: the Date field's value.
+        date: the Date field's value, where the policy has one.
     """
     headers = Headers(
         [
@@ -179,7 +187,9 @@ def accepting(
         headers["Sec-WebSocket-Protocol"] = subprotocol
     if extensions is not None:
         headers["Sec-WebSocket-Extensions"] = extensions
-    headers.update(policy.server_fields(), Date=date)
+    headers.update(policy.server_fields())
+    if policy.date_header:
+        headers["Date"] = date
     return Response(101, reason_phrase(101), headers)
 
 
@@ -332,8 +342,9 @@ class ServerHandshake:
 
     def serialize(self, response: Response) -> bytes:
         """Return a response's bytes as this request may get them: HEAD gets no body."""
-        more = () if response.status_code == 101 else self._policy.server_fields()
-        return response.serialize(with_body=self.method != b"HEAD", more=more)
+        policy = self._policy
+        more = () if response.status_code == 101 else policy.server_fields()
+        return response.serialize(with_body=self.method != b"HEAD", with_date=policy.date_header, more=more)
 
     def accept_bytes(self, connection: Any = None) -> bytes:
         """
@@ -348,7 +359,7 @@ class ServerHandshake:
             behind = b"\r\nSec-WebSocket-Protocol: " + self.subprotocol.encode() + behind
         if self.deflate is not None:
             behind = b"\r\nSec-WebSocket-Extensions: " + self.deflate.header.encode() + behind
-        return ACCEPT_PREFIX + accept_key(key) + behind + http_date().encode() + b"\r\n\r\n"
+        return ACCEPT_PREFIX + accept_key(key) + behind + self._policy.end_of_head()
 
     def accept(self, connection: Any = None) -> Response:
         """

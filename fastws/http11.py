@@ -145,7 +145,9 @@ class Response:
         if not isinstance(self.headers, Headers):
             self.headers = Headers(self.headers)
 
-    def serialize(self, *, with_body: bool = True, more: Sequence[tuple[str, str]] = ()) -> bytes:
+    def serialize(
+        self, *, with_body: bool = True, with_date: bool = True, more: Sequence[tuple[str, str]] = ()
+    ) -> bytes:
         """
         Return the response's bytes.
 
@@ -154,6 +156,7 @@ class Response:
 
         Args:
             with_body: False for the answer to a HEAD request, RFC 9110 9.3.2.
+            with_date: False adds no Date.
             more: fields to add where `headers` has none of that name.
 
         Raises: ValueError when something in it cannot stand in a message.
@@ -179,7 +182,7 @@ class Response:
             # status code of 1xx (Informational) or 204 (No Content)."
             if status not in (101, 204):
                 fields.append(("Content-Length", str(len(body))))
-        if "Date" not in headers:
+        if with_date and "Date" not in headers:
             fields.insert(0, ("Date", http_date()))
         if status != 101 and "close" not in parse_list(",".join(headers.get_all("Connection")).lower()):
             fields.append(("Connection", "close"))

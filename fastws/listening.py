@@ -10,8 +10,11 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+# How many free ports are tried where one is to be free at several addresses.
+PORT_ATTEMPTS = 16
 
 
 async def listen(
@@ -41,9 +44,27 @@ async def listen(
             raise socket.gaierror(error.errno, f"cannot listen on {name!r}: {error.strerror}") from None
         for family, kind, proto, _, address in addresses:
             found[(family, kind, proto, address)] = None
+    for attempt in range(PORT_ATTEMPTS):
+        try:
+            sockets = listen_at(found, port, backlog, reuse_port)
+        except OSError as error:
+            # The port that was free at the first address is somebody's at another.
+            if port != 0 or error.errno != errno.EADDRINUSE or attempt == PORT_ATTEMPTS - 1:
+                raise
+        else:
+            break
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be used")
+    return sockets
+
+
+def listen_at(
+    addresses: Iterable[tuple[Any, ...]], port: int, backlog: int, reuse_port: bool
+) -> list[socket.socket]:
+    """Return sockets that listen on all of these addresses that there are, or raise the OSError of one."""
     sockets: list[socket.socket] = []
     try:
-        for family, kind, proto, address in found:
+        for family, kind, proto, address in addresses:
             # "localhost" stands for an IPv4 and an IPv6 address: port 0 is the same for both.
             if port == 0 and sockets:
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
@@ -54,8 +75,6 @@ async def listen(
         for one in sockets:
             one.close()
         raise
-    if not sockets:
-        raise OSError(errno.EADDRNOTAVAIL, f"no address of {host!r} can be used")
     return sockets
 
 

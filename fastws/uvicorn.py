@@ -71,7 +71,7 @@ class DefaultHeaders(Policy):
         super().__init__(**options)
 
     def server_fields(self) -> list[tuple[str, str]]:
-        """Return uvicorn's default fields but the Date, which every response has."""
+        """Return uvicorn's default fields but the Date, which has an option of its own."""
         state = self._state()
         return [] if state is None else decoded(item for item in state.default_headers if item[0] != b"date")
 
@@ -86,7 +86,11 @@ class Shared:
         self.streams.hold()
         self.settings = Settings(
             server=None,
-            policy=DefaultHeaders(state, compression=Deflate() if config.ws_per_message_deflate else None),
+            policy=DefaultHeaders(
+                state,
+                compression=Deflate() if config.ws_per_message_deflate else None,
+                date_header=config.date_header,
+            ),
             make_handler=make_handler,
             negotiate=negotiate,
             logger=logging.getLogger("uvicorn.error"),

@@ -244,6 +244,12 @@ cdef class Opening(Endpoint):
             self.extras.opened.set_exception(error)
         return self.carrier.drop(self)
 
+    cdef int lost(self) except -1:
+        """Its descriptor is closed: with a RST, say, of which a client that waits for the response has not heard."""
+        if self.client and self.opening is not None and not self.extras.opened.done():
+            self.opening_ended("left before the opening handshake was complete")
+        return Endpoint.lost(self)
+
     cdef int encryption_failed(self, error) except -1:
         if self.client and self.phase == OPENING:
             return self.refuse(error)

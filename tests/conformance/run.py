@@ -34,7 +34,9 @@ ACCELERATOR = "wsaccel==0.6.6"
 SECTIONS = ["1", "2", "3", "4", "5", "6", "7", "9", "10", "12", "13"]
 # Of each case of 12 and 13. The suite's own 1000 take a quarter of an hour.
 MESSAGES = 50
-# 9 is about size, of which the protocol core decides: once is enough.
+# The same where compression is that of a server before it, and only what carries it is another.
+FEW_MESSAGES = 5
+# 9 is about size, of which the protocol core decides: once for each way to receive is enough.
 WITHOUT_LOAD = [section for section in SECTIONS if section != "9"]
 SERVER = [sys.executable, str(HERE / "server.py")]
 UVICORN = [sys.executable, str(HERE / "uvicorn_server.py")]
@@ -183,7 +185,8 @@ def fuzz_server(
 ) -> None:
     """Run the suite's client against a server of ours. `cases`: how many messages, and the sections."""
     with running(command, report / "server.log") as port:
-        fuzzing = suite(python, "fuzzing_client.py", packages, f"ws://127.0.0.1:{port}", str(report), *cases)
+        uri = f"{'wss' if '--tls' in command else 'ws'}://127.0.0.1:{port}"
+        fuzzing = suite(python, "fuzzing_client.py", packages, uri, str(report), *cases)
         run_client(fuzzing, report / "client.log", limit)
 
 
@@ -232,34 +235,41 @@ def main() -> int:
         "sections",
         nargs="*",
         metavar="SECTION",
-        help=f"default: {' '.join(SECTIONS)}, and 9 for callbacks only",
+        help=f"default: {' '.join(SECTIONS)}, and 9 for callbacks, tls and streams only",
     )
     parser.add_argument(
         "--only",
-        choices=("callbacks", "coroutines", "uvicorn", "client"),
+        choices=("callbacks", "coroutines", "tls", "streams", "streams-tls", "uvicorn", "client"),
         help="one of those that are tested",
     )
     parser.add_argument("--report", type=Path, default=BUILD / "report", metavar="DIR", help="is replaced")
     parser.add_argument(
-        "--messages", type=int, default=MESSAGES, metavar="N", help="in each case of 12, 13; %(default)s"
+        "--messages",
+        type=int,
+        metavar="N",
+        help=f"in each case of 12 and 13; default: {MESSAGES}, and {FEW_MESSAGES} for tls and streams",
     )
     parser.add_argument(
         "--limit", type=float, default=600.0, metavar="SECONDS", help="for the cases; %(default)s"
     )
     args = parser.parse_args()
+    streams = [*SERVER, "--transport", "streams"]
     testees = {
-        "callbacks": (fuzz_server, SERVER, SECTIONS),
-        "coroutines": (fuzz_server, [*SERVER, "--coroutines"], WITHOUT_LOAD),
-        "uvicorn": (fuzz_server, UVICORN, WITHOUT_LOAD),
-        "client": (fuzz_client, CLIENT, WITHOUT_LOAD),
+        "callbacks": (fuzz_server, SERVER, SECTIONS, MESSAGES),
+        "coroutines": (fuzz_server, [*SERVER, "--coroutines"], WITHOUT_LOAD, MESSAGES),
+        "tls": (fuzz_server, [*SERVER, "--tls"], SECTIONS, FEW_MESSAGES),
+        "streams": (fuzz_server, streams, SECTIONS, FEW_MESSAGES),
+        "streams-tls": (fuzz_server, [*streams, "--tls"], WITHOUT_LOAD, FEW_MESSAGES),
+        "uvicorn": (fuzz_server, UVICORN, WITHOUT_LOAD, MESSAGES),
+        "client": (fuzz_client, CLIENT, WITHOUT_LOAD, MESSAGES),
     }
     passed = True
     try:
         python = find_python27()
         packages = install_suite(python)
-        for name, (fuzz, command, sections) in testees.items():
+        for name, (fuzz, command, sections, messages) in testees.items():
             if args.only in (None, name):
-                cases = [str(args.messages), *(args.sections or sections)]
+                cases = [str(args.messages or messages), *(args.sections or sections)]
                 passed &= run_cases(
                     name,
                     lambda report, fuzz=fuzz, command=command, cases=cases: fuzz(

@@ -182,6 +182,11 @@ def test_connection_names_close(connection, want):
     assert [value for name, value in fields if name == "Connection"] == want
 
 
+def test_date_can_be_left_out_and_that_of_a_hook_stays():
+    assert "Date" not in dict(serialized(Response(200, "OK"), with_date=False)[1])
+    assert dict(serialized(Response(200, "OK", {"Date": DATE}), with_date=False)[1])["Date"] == DATE
+
+
 def test_more_fields_are_added_where_they_are_missing():
     response = Response(200, "OK", {"server": "theirs"})
     _, fields, _ = serialized(response, more=[("Server", "ours"), ("X", "x")])

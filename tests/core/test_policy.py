@@ -152,6 +152,25 @@ def test_server_header_is_in_every_response(server_header, want):
     assert answer_to(b"\x00", policy).headers.get("Server") == want
 
 
+@pytest.mark.parametrize("date_header", [True, False])
+def test_date_header_is_in_every_response_or_in_none(date_header):
+    want = 1 if date_header else 0
+    policy = Policy(date_header=date_header)
+    accepted, rejected = ServerHandshake(policy), ServerHandshake(policy)
+    accepted.receive_data(GOOD)
+    rejected.receive_data(request(line="POST / HTTP/1.1"))
+    with pytest.raises(Rejected) as caught:
+        rejected.accept()
+    for reply in (
+        accepted.accept_bytes(),
+        accepted.serialize(accepted.accept()),
+        rejected.serialize(caught.value.response),
+    ):
+        assert reply.count(b"\r\nDate: ") == want
+        assert reply.count(b"\r\n\r\n") == 1
+        assert reply.count(b"\r\nServer: ") == 1
+
+
 def test_server_header_is_no_version_beyond_the_minor():
     assert re.fullmatch(r"Python/3\.\d+ fastws/\S+", SERVER_HEADER)
 

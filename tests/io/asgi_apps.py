@@ -54,6 +54,11 @@ async def choose(scope, receive, send):
     await receive()
 
 
+async def dated(scope, receive, send):
+    await accept(receive, send, headers=[(b"date", b"today")])
+    await receive()
+
+
 async def refuse(scope, receive, send):
     await receive()
     await send({"type": "websocket.close", "code": 4000})
@@ -246,6 +251,7 @@ BEHAVIOURS = {
         close,
         close_with_bad_code,
         compressible,
+        dated,
         deny,
         deny_with_invalid,
         echo,

@@ -94,6 +94,10 @@ class ByHand:
         self.tls.write(data)
         await self.leave()
 
+    async def receive(self, size):
+        """Read up to so many bytes; none once the peer has sent close_notify."""
+        return await self.until(self.tls.read, min(size, 65536))  # it makes room for so many
+
     async def read(self, size):
         data = b""
         while len(data) < size:

@@ -2,7 +2,9 @@ import asyncio
 import contextlib
 import itertools
 import os
+import sys
 
+import over_tls
 import pytest
 import uvloop
 from peers import LIMIT
@@ -11,6 +13,8 @@ from uvicorn_process import SERVERS, uvicorn
 from fastws import log, transports
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+PLAIN = ["asyncio", "uvloop", "asyncio-streams", "uvloop-streams"]
+TLS = ["uvloop-tls", "uvloop-streams-tls"]
 numbers = itertools.count()
 
 
@@ -20,16 +24,34 @@ def unlimited_log():
     log._seen.clear()
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "asyncio-streams", "uvloop-streams"])
+def pytest_configure(config):
+    config.addinivalue_line("markers", "without_tls(reason): what a test, or a module, says is not for TLS")
+    if sys.version_info < (3, 11):
+        # The transports of asyncio's clients warn when they are collected, though closed by the peer.
+        ignored = "ignore:.*_SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
+        config.addinivalue_line("filterwarnings", ignored)
+
+
+def pytest_generate_tests(metafunc):
+    """Choose what `run` runs on, unless the test does so itself."""
+    chosen = any(mark.args[0] == "run" for mark in metafunc.definition.iter_markers("parametrize"))
+    if "run" in metafunc.fixturenames and not chosen:
+        exempt = metafunc.definition.get_closest_marker("without_tls")
+        metafunc.parametrize("run", PLAIN if exempt else PLAIN + TLS, indirect=True)
+
+
+@pytest.fixture
 def run(request, monkeypatch):
     """
     Run a coroutine function in a new loop: its exception handler hears nothing, no descriptor stays.
 
-    Servers and clients of ours are on a reactor, or on the loop's own transports.
+    Servers and clients of ours are on a reactor, or on the loop's own transports; with TLS, see `over_tls`.
     """
-    name, _, transport = request.param.partition("-")
-    new_event_loop = LOOPS[name]
-    monkeypatch.setattr(transports, "default", transport or "reactor")
+    name, *how = request.param.split("-")
+    new_event_loop = over_tls.Loop if "tls" in how else LOOPS[name]
+    monkeypatch.setattr(transports, "default", "streams" if "streams" in how else "reactor")
+    if "tls" in how:
+        over_tls.install(monkeypatch)
 
     def runner(main):
         unheard = []

@@ -61,5 +61,13 @@ async def raw(server, data=HANDSHAKE):
             await writer.wait_closed()
 
 
+def half_close(writer):
+    """Say that no more comes; with TLS, which has nothing for that, it is the end both ways."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    else:
+        writer.close()
+
+
 # For tests of what only a reactor does.
 on_reactor = pytest.mark.parametrize("run", ["asyncio", "uvloop"], indirect=True)

@@ -11,6 +11,8 @@ from peers import Echo, masked, port_of, raw, until
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("clients by others bring TLS of their own, see test_tls")
+
 MESSAGES = ["", "text", "é一😀" * 1000, b"", b"\x00\xff" * 500, "x" * 2**20, b"y" * 2**20]
 
 

@@ -30,6 +30,8 @@ from fastws.exceptions import (
 from fastws.headers import accept_key
 from fastws.http11 import Response
 
+pytestmark = pytest.mark.without_tls("the servers are those of others; TLS is in test_tls_client")
+
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch):

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 import websockets
-from peers import HANDSHAKE, masked, port_of, raw, until
+from peers import HANDSHAKE, half_close, masked, port_of, raw, until
 
 import fastws
 
@@ -90,7 +90,7 @@ def test_messages_before_the_end_are_taken_before_it_raises(run):
             async with raw(server) as (reader, writer):
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(masked(0x81, b"one") + masked(0x81, b"two"))
-                writer.write_eof()
+                half_close(writer)
                 await until(lambda: not server.connections)
                 server.late.set()
                 await until(lambda: got == ["one", "two"])

@@ -9,6 +9,8 @@ from websockets.version import version
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("what is compared does not depend on it")
+
 # What these do websockets does only since its version 17, which needs Python 3.11.
 SINCE_17 = {
     closing.a_body_that_raises,

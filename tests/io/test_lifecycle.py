@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import socket
 import threading
 import time
 import weakref
@@ -10,7 +9,7 @@ import weakref
 import pytest
 import uvloop
 import websockets
-from peers import LIMIT, Echo, port_of, until
+from peers import LIMIT, Echo, port_of, raw, until
 from wire import CLOSE, PING, PONG, TEXT, deaf, frame, opened, read_frame, reset, serve
 
 import fastws
@@ -432,9 +431,8 @@ def test_r33_a_step_of_the_clock_moves_no_deadline(run, monkeypatch, step):
             opened(strict),
         ):
             monkeypatch.setattr(time, "time", lambda: now + step)
-            with socket.create_connection(("127.0.0.1", port_of(patient))) as silent:
-                silent.setblocking(False)
-                assert await asyncio.get_running_loop().sock_recv(silent, 1) == b""
+            async with raw(patient, b"") as (silent, _):
+                assert await silent.read() == b""
             await until(lambda: codes == [1006])
             writer.write(frame(TEXT, b"hi"))
             assert await read_frame(reader) == (TEXT, b"hi")

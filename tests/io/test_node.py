@@ -15,6 +15,8 @@ from peers import port_of, until
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("the program in Node speaks no TLS here")
+
 ROOT = pathlib.Path(__file__).parents[2]
 HOME = ROOT / "build" / "node"
 PEER = pathlib.Path(__file__).parent / "node" / "peer.js"

@@ -58,9 +58,8 @@ def test_r7_a_ping_flood_leaves_the_newest_pong_only(run):
                 await loop.sock_sendall(peer, frame(PING, data) * 2000)
                 await until(lambda: len(pings) == 2000)
 
-            # First the kernel's room fills with pongs, then the flood goes on as long again.
-            while connection.buffered_amount == 0:
-                await flood(b"p" * 125)
+            await fill(connection)
+            await flood(b"p" * 125)
             bound = connection.buffered_amount
             for _ in range(10):
                 await flood(b"q" * 125)
@@ -73,7 +72,7 @@ def test_r7_a_ping_flood_leaves_the_newest_pong_only(run):
                 got += await loop.sock_recv(peer, 1 << 20)
             *answers, close = frames(bytes(got))
             assert close == (CLOSE, b"\x0f\xa0")
-            assert {first for first, _ in answers} == {PONG}
+            assert {first for first, _ in answers} == {BINARY, PONG}
             # Of those that could not leave, nothing but the last.
             assert answers.count((PONG, b"newest")) == 1
             assert answers.count((PONG, b"q" * 125)) == 0
@@ -231,6 +230,7 @@ def test_r24_a_typed_buffer_leaves_as_its_bytes_and_a_strided_one_not_at_all(run
     run(main)
 
 
+@pytest.mark.without_tls("the socket is looked at")
 def test_flush_sends_before_the_turn_ends(run):
     async def main():
         async with serve(Echo) as server, deaf(server) as peer:
@@ -359,10 +359,11 @@ def test_r35_a_64_mib_message_does_not_hold_up_others(run):
                 await ping()
             await until(lambda: any(c.buffered_amount for c in server.connections))
             await ping()
-            echo, end = bytearray(size + 10), 0
+            echo, end, pings = bytearray(size + 10), 0, 0
             while end < len(echo):
                 end += await loop.sock_recv_into(large, memoryview(echo)[end:])
-                if end % 16 == 0:
+                if end >= pings * 256 * 1024:
+                    pings += 1
                     await ping()
             assert echo[10:] == piece * steps
             assert worst < 1

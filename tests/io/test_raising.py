@@ -208,6 +208,7 @@ def test_on_error_may_close_with_a_code_of_its_own(run):
 # ---------------------------------------------------------------- the log
 
 
+@pytest.mark.without_tls("with its handshakes it takes longer than a flood does")
 def test_r34_a_flood_of_failing_callbacks_is_logged_a_few_times_a_second(run, caplog):
     failures = 200
 
@@ -277,6 +278,7 @@ def test_r34_records_of_failed_connections_tell_no_payloads(run, caplog):
         assert "s3cret" not in logging.Formatter().format(record)
 
 
+@pytest.mark.without_tls("with its handshakes it takes longer than a flood does")
 def test_r34_a_flood_is_summed_up_when_it_is_over(run, caplog, monkeypatch):
     caplog.set_level(logging.DEBUG, "fastws")
 

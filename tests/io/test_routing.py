@@ -8,6 +8,8 @@ from peers import port_of, raw
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("a handler knows nothing of it")
+
 
 async def echo(ws):
     async for message in ws:

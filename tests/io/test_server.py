@@ -140,6 +140,7 @@ def test_r5_a_peer_that_never_reads_is_dropped_at_the_cap(run):
     run(main)
 
 
+@pytest.mark.without_tls("there it is closed without an answer")
 def test_r9_a_connection_too_many_gets_503(run):
     async def main():
         async with fastws.serve(Echo, "127.0.0.1", 0, max_connections=1) as server, raw(server) as (first, _):

@@ -10,6 +10,8 @@ from peers import until
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("the servers are those of others")
+
 MESSAGES = ["", "text", "é一😀" * 1000, b"", b"\x00\xff" * 500, "x" * 2**20, b"y" * 2**20]
 TEXT, BINARY = ["one, ", "", "é一", "😀"], [b"\x00", b"\xff" * 70_000]
 

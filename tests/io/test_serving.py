@@ -12,7 +12,10 @@ import websockets
 from peers import Echo, port_of, raw, until
 
 import fastws
+from fastws import listening
 from fastws.running import describe
+
+pytestmark = pytest.mark.without_tls("it is about where to listen")
 
 
 async def echoes(uri, **options):
@@ -52,6 +55,31 @@ def test_several_addresses_share_a_port(run, host):
                 assert await echoes_at((one, port_of(server)))
 
     run(main)
+
+
+def test_a_port_that_is_taken_at_one_of_the_addresses_is_not_chosen(run, monkeypatch):
+    tried = []
+    real = listening.listen_tcp
+
+    def listen_tcp(family, kind, proto, address, *more):
+        with contextlib.ExitStack() as stack:
+            if address[1] and not any(tried):
+                # Just now somebody else gets it.
+                stack.enter_context(socket.create_server(address[:2], family=family))
+            tried.append(address[1])
+            return real(family, kind, proto, address, *more)
+
+    monkeypatch.setattr(listening, "listen_tcp", listen_tcp)
+
+    async def main():
+        async with fastws.serve(Echo, ["127.0.0.1", "::1"], 0) as server:
+            assert len({sock.getsockname()[1] for sock in server.sockets}) == 1
+            assert len(server.sockets) == 2
+            for one in ("127.0.0.1", "::1"):
+                assert await echoes_at((one, port_of(server)))
+
+    run(main)
+    assert len(tried) > 2
 
 
 def test_an_address_in_use_is_an_oserror_that_names_it(run):

@@ -9,6 +9,8 @@ from peers import port_of
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("a handler knows nothing of it")
+
 
 class Prices(fastws.TickerHandler):
     max_topics = 3

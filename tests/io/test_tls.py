@@ -15,6 +15,8 @@ from wire import BINARY, TEXT, frame, serve
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("it is there already")
+
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 

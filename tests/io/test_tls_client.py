@@ -15,6 +15,8 @@ from wire import CLOSE, PING, TEXT, deaf, reset, serve
 import fastws
 from fastws.tls import default_context
 
+pytestmark = pytest.mark.without_tls("it is there already")
+
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch):

@@ -9,6 +9,8 @@ from wire import PING, fill, serve
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("it is there already")
+
 
 def secure(handler=None, **options):
     return serve(handler, **{"ssl": server_context(), **options})

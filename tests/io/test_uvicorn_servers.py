@@ -382,6 +382,28 @@ def test_settings_of_compression_paths_and_headers():
         bounded(main(server))
 
 
+def test_no_date_header_leaves_it_out_but_for_that_of_the_application():
+    async def main(server):
+        wrong = HANDSHAKE.replace(b"Version: 13", b"Version: 12")
+        for path, data, status in (
+            ("/echo", HANDSHAKE, 101),
+            ("/deny", HANDSHAKE, 401),
+            ("/refuse", HANDSHAKE, 403),
+            ("/echo", wrong, 426),
+            ("/raise_before", HANDSHAKE, 500),
+        ):
+            async with server.raw(path, data=data) as (reader, _):
+                head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"\r\ndate:" not in head.lower()
+            assert b"\r\nserver: uvicorn\r\n" in head.lower()
+        async with server.raw("/dated") as (reader, _):
+            assert (await opened(reader)).lower().count(b"\r\ndate: today\r\n") == 1
+
+    with uvicorn("asgi_apps:bare", "--no-date-header") as server:
+        bounded(main(server))
+
+
 def test_memory_does_not_grow_with_connections_that_have_ended():
     async def main(server):
         async def many():
