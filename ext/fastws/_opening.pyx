@@ -84,8 +84,7 @@ cdef class Opening(Endpoint):
                 self.deciding = True
                 return 0
             if asyncio.iscoroutine(result):
-                self.busy = True
-                self.hold()
+                self.deciding = True
                 task = self.carrier.loop.create_task(result)
                 self.more().negotiation = task
                 self.settings.tasks.add(task)
@@ -107,6 +106,7 @@ cdef class Opening(Endpoint):
         """Internal: the task of an asynchronous `process_request` has ended."""
         self.settings.tasks.discard(task)
         self.more().negotiation = None
+        self.deciding = False
         self.busy = False
         self.hold()
         if self.phase == OPENING:
