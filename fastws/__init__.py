@@ -61,6 +61,7 @@ from fastws.server import Server, serve, unix_serve
 from fastws.ticker import TickerHandler
 from fastws.typing import Data, Origin, Subprotocol
 from fastws.version import __version__
+from fastws.workers import worker_id
 
 # One class for both sides; the names that other programs annotate with.
 ServerConnection = Connection
@@ -129,4 +130,5 @@ __all__ = [
     "serve",
     "unix_connect",
     "unix_serve",
+    "worker_id",
 ]

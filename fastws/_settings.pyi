@@ -7,6 +7,7 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from fastws._topics import Topics
+from fastws.forwarded import Proxies
 from fastws.handshake import Policy
 from fastws.server import Server
 
@@ -56,12 +57,15 @@ class Settings:
         on_idle: Callable[[], None],
         topics: Topics | None = None,
         ssl: SSLContext | None = None,
+        proxies: Proxies | None = None,
     ) -> None: ...
     @property
     def server(self) -> Server | None: ...
     @property
     def policy(self) -> Policy | None: ...
     ssl: SSLContext | None
+    @property
+    def proxies(self) -> Proxies | None: ...
     @property
     def topics(self) -> Topics | None: ...
     @property

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 import sys
 from typing import Any
 
@@ -14,35 +12,12 @@ except ImportError:  # pragma: no cover - the message is the behaviour
     sys.exit("the command line needs click: pip install 'fastws[cli]'")
 
 from fastws._kernels import kernels
-from fastws.running import describe, run
-from fastws.server import Server
+from fastws.draining import RATE, TIMEOUT
+from fastws.forwarded import SOURCES
+from fastws.running import run
+from fastws.supervisor import WorkersFailed
+from fastws.targets import TargetError, load_target
 from fastws.version import __version__
-
-
-def load(target: str) -> object:
-    """
-    Import what `module:name` names; `name` may have dots.
-
-    Raises: click.BadParameter, saying which part was not found.
-    """
-    module_name, colon, path = target.partition(":")
-    if not colon or not module_name or not path:
-        raise click.BadParameter(f"{target!r} is not of the form module:handler, as in examples.echo:Echo")
-    sys.path.insert(0, os.getcwd())
-    try:
-        thing: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise click.BadParameter(
-            f"there is no module {error.name!r} (looked in {os.getcwd()} and sys.path)"
-        ) from None
-    for name in path.split("."):
-        try:
-            thing = getattr(thing, name)
-        except AttributeError:
-            raise click.BadParameter(f"{module_name!r} has no {path!r}") from None
-    return thing
 
 
 def seconds(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
@@ -83,6 +58,47 @@ def main() -> None:
     "--certfile", metavar="FILE", help="Serve wss, with this certificate chain (PEM); SIGHUP reads it again."
 )
 @click.option("--keyfile", metavar="FILE", help="Its key (PEM), if it is not in the same file.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Serve with so many processes.  [default: with this one]"
+)
+@click.option("--reload", is_flag=True, help="Start workers anew when a Python file here changes.")
+@click.option(
+    "--reload-dir", multiple=True, metavar="DIR", help="Watch this instead; may be given several times."
+)
+@click.option(
+    "--drain-rate",
+    default=RATE,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Connections a second that a process closes at its end; 0: all at once.",
+)
+@click.option(
+    "--drain-timeout",
+    default=TIMEOUT,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Seconds for that end; 0: any time.",
+)
+@click.option(
+    "--stall-timeout",
+    default=60.0,
+    type=click.FloatRange(0),
+    callback=seconds,
+    help="Seconds that a worker may be stuck until it is replaced; 0: for ever.",
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Believe this proxy, or network of proxies, who the client is; may be given several times.",
+)
+@click.option(
+    "--address-from",
+    default=SOURCES[0],
+    type=click.Choice(SOURCES, case_sensitive=False),
+    help="How trusted proxies say it: a header field, or the PROXY protocol.",
+)
 @click.option(
     "--max-size", default=2**20, type=click.IntRange(0), help="Largest message, in bytes; 0: no limit."
 )
@@ -131,7 +147,9 @@ def main() -> None:
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Least severe records to print.",
 )
-def serve(target: str, log_level: str, max_size: int, **options: Any) -> None:
+def serve(
+    target: str, log_level: str, max_size: int, reload: bool, reload_dir: tuple[str, ...], **options: Any
+) -> None:
     """
     Serve MODULE:HANDLER until SIGINT (Ctrl-C) or SIGTERM.
 
@@ -140,28 +158,39 @@ def serve(target: str, log_level: str, max_size: int, **options: Any) -> None:
     MODULE is looked for in the current directory, too. For example:
 
         python -m fastws serve examples.echo:Echo --port 9000
+
+    With --workers, SIGHUP starts them anew, one after another, and no connection is refused.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    several = options["workers"] is not None or reload or bool(reload_dir)
+    process = " %(processName)s" if several else ""
+    logging.basicConfig(
+        level=log_level.upper(), format=f"%(asctime)s %(levelname)s{process} %(name)s: %(message)s"
+    )
+    source = click.get_current_context().get_parameter_source
+    if source("address_from") is click.core.ParameterSource.COMMANDLINE and not options["trusted_proxies"]:
+        raise click.UsageError("--address-from: nobody is believed without --trusted-proxy")
     if options["unix"] is None:
         del options["unix"]
     else:
-        source = click.get_current_context().get_parameter_source
         given = [n for n in ("host", "port") if source(n) is click.core.ParameterSource.COMMANDLINE]
         if given:
             raise click.UsageError(f"--unix and --{given[0]}: give one or the other")
-    handler = load(target)
-
-    def ready(server: Server) -> None:
-        click.echo(describe(server))
-
+    options["trusted_proxies"] = options["trusted_proxies"] or None
+    handler: object = target
+    if not several:
+        try:
+            handler = load_target(target)
+        except TargetError as error:
+            raise click.BadParameter(str(error)) from None
     try:
         run(
             handler,
             options.pop("host"),
             options.pop("port"),
             max_size=max_size or None,
-            ready=ready,
+            reload=reload_dir or reload,
+            started=click.echo,
             **options,
         )
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, WorkersFailed) as error:
         raise click.ClickException(str(error)) from error

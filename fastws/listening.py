@@ -33,9 +33,8 @@ async def listen(
 
     Raises: OSError when an address cannot be used, with the address.
     """
-    hosts = [host] if host is None or isinstance(host, str) else list(host)
     found: dict[tuple[Any, ...], None] = {}
-    for name in hosts:
+    for name in names_of(host):
         try:
             addresses = await loop.getaddrinfo(
                 name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -44,6 +43,66 @@ async def listen(
             raise socket.gaierror(error.errno, f"cannot listen on {name!r}: {error.strerror}") from None
         for family, kind, proto, _, address in addresses:
             found[(family, kind, proto, address)] = None
+    return listen_on_all(found, host, port, backlog, reuse_port)
+
+
+def listen_for_workers(
+    host: str | Sequence[str] | None, port: int, backlog: int, count: int, reuse_port: bool
+) -> list[list[socket.socket]]:
+    """
+    Return sockets for `count` processes, each its own on every address of `host`; blocks.
+
+    The kernel spreads connections over those of an address (SO_REUSEPORT). What waits in one is lost with its
+    last descriptor, and with nothing else.
+
+    Args:
+        host, port: as for `listen`.
+        reuse_port: whether others may listen there as well; else that is an error, as it is without workers.
+    """
+    found: dict[tuple[Any, ...], None] = {}
+    for name in names_of(host):
+        try:
+            addresses = socket.getaddrinfo(
+                name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except socket.gaierror as error:
+            raise socket.gaierror(error.errno, f"cannot listen on {name!r}: {error.strerror}") from None
+        for family, kind, proto, _, address in addresses:
+            found[(family, kind, proto, address)] = None
+    if not reuse_port and port:
+        # The kernel would let another server of the same user share the port, and each get some connections.
+        for one in listen_on_all(found, host, port, backlog, False):
+            one.close()
+    first = listen_on_all(found, host, port, backlog, True)
+    groups = [first]
+    try:
+        for _ in range(count - 1):
+            group: list[socket.socket] = []
+            groups.append(group)
+            for one in first:
+                more = listen_tcp(one.family, one.type, one.proto, one.getsockname(), backlog, True)
+                assert more is not None  # there is one of the same address
+                group.append(more)
+    except BaseException:
+        for group in groups:
+            for one in group:
+                one.close()
+        raise
+    return groups
+
+
+def names_of(host: str | Sequence[str] | None) -> list[str | None]:
+    return [host] if host is None or isinstance(host, str) else list(host)
+
+
+def listen_on_all(
+    found: Iterable[tuple[Any, ...]],
+    host: str | Sequence[str] | None,
+    port: int,
+    backlog: int,
+    reuse_port: bool,
+) -> list[socket.socket]:
+    """Return sockets that listen on all of these addresses that there are; raise OSError without any."""
     for attempt in range(PORT_ATTEMPTS):
         try:
             sockets = listen_at(found, port, backlog, reuse_port)

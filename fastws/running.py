@@ -1,4 +1,4 @@
-"""Running a server as a program's whole purpose: an event loop, signals, a line for people.
+"""Running a server as a program's whole purpose: an event loop, signals, workers, a line for people.
 
 In: what `serve` takes. Out: nothing until a signal ends it.
 """
@@ -13,16 +13,26 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from fastws._kernels import kernels
-from fastws.server import Server, serve
+from fastws.draining import RATE, TIMEOUT
+from fastws.listening import listen_for_workers, listen_unix
+from fastws.reloading import check_reload, watch
+from fastws.server import Server, number, serve
+from fastws.supervisor import Supervisor
+from fastws.systemd import Notifier, listen_sockets
+from fastws.targets import load_target
 from fastws.tls import server_context
 from fastws.uri import authority
+from fastws.workers import Duty, Post
 
 Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
+
+BACKLOG = 4096
 
 
 def run(
@@ -30,32 +40,48 @@ def run(
     host: str | Sequence[str] | None = "127.0.0.1",
     port: int | None = 8765,
     *,
+    workers: int | None = None,
+    reload: bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = False,
     lifespan: Lifespan | None = None,
     ready: Callable[[Server], object] | None = None,
+    started: Callable[[str], object] | None = None,
     certfile: str | os.PathLike[str] | None = None,
     keyfile: str | os.PathLike[str] | None = None,
+    drain_rate: float | None = RATE,
+    drain_timeout: float | None = TIMEOUT,
+    stall_timeout: float | None = 60,
     **options: Any,
 ) -> None:
     """
     Serve until SIGINT or SIGTERM, on uvloop. Blocks.
 
-    The first signal closes every connection with 1001, within `close_timeout`; a second one drops
-    them at once.
+    The first signal closes every connection with 1001, see `Server.drain`; a second one drops them at once.
+    Sockets that systemd passes take the place of host and port, and it is told how the service is.
 
     Args:
-        handler, host, port, options: as for `serve`.
+        handler: as for `serve`; or its name, "module:name", which is imported when a server starts.
+        host, port, options: as for `serve`.
+        workers: so many processes serve the port, and this one supervises them: it replaces those that end,
+            and on SIGHUP all, one after another, without refusing a connection. Code is read anew where
+            `handler` is a name. None: this process serves.
+        reload: replace the workers (one, if `workers` does not say) when a Python file changes in the current
+            directory, or in these directories. Needs watchfiles, and the name of a handler.
         lifespan: called with the server; an async context manager around its life, where a
-            producer starts and stops.
-        ready: called with the server when it accepts connections.
+            producer starts and stops. In each worker.
+        ready: called with the server when it accepts connections. In each worker.
+        started: called with a line for people when the server, or every worker, accepts connections.
         certfile: for TLS, a PEM file with the server's certificate and those between it and the root.
             SIGHUP reads it again, for connections to come. Or give a context, as `ssl`.
         keyfile: a PEM file with its key, not encrypted; None: that is in certfile.
+        drain_rate: connections a second that each process closes at its end, default 2000; None: all at once.
+        drain_timeout: seconds for that end, default 10; None: any time.
+        stall_timeout: seconds, default 60, that a worker's event loop may be stuck until it is killed and
+            replaced; it may take as long, and 60 at least, to start. None: for ever.
 
     Raises: OSError when an address cannot be used, and ssl.SSLError, which is one, for files that
-        are none of TLS; RuntimeError inside a running event loop.
+        are none of TLS; WorkersFailed, a RuntimeError, when workers cannot start, or die again and again;
+        RuntimeError inside a running event loop.
     """
-    import uvloop
-
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -64,18 +90,259 @@ def run(
         raise RuntimeError(
             "run() starts an event loop, and one is running: use `async with fastws.serve(...)` here"
         )
-
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers is {workers!r}, allowed are 1 and more, and None for no supervisor")
+    for name, value in (
+        ("drain_rate", drain_rate),
+        ("drain_timeout", drain_timeout),
+        ("stall_timeout", stall_timeout),
+    ):
+        number(name, value)
+    folders = check_reload(reload, handler)
+    if keyfile is not None and certfile is None:
+        raise ValueError("keyfile is given, and no certfile")
+    if certfile is not None and options.get("ssl") is not None:
+        raise ValueError("give one of certfile and ssl")
     if options.get("unix") is not None or options.get("sock") is not None:
         host = port = None
-    context: Callable[[], ssl.SSLContext] | None = None
-    if certfile is not None:
-        if options.get("ssl") is not None:
-            raise ValueError("give one of certfile and ssl")
-        context = functools.partial(server_context, certfile, keyfile)
-        options["ssl"] = context()
-    elif keyfile is not None:
-        raise ValueError("keyfile is given, and no certfile")
-    main = _run(serve(handler, host, port, **options), lifespan, ready, context)
+    given = listen_sockets()
+    if given:
+        options = {name: value for name, value in options.items() if name != "unix"} | {"sock": given}
+        host = port = None
+    program = Program(
+        handler, host, port, options, lifespan, ready, started, certfile, keyfile, drain_rate, drain_timeout
+    )
+    notifier = Notifier()
+    if workers is None and folders is None:
+        loop_for(Life(program).alone(notifier))
+    else:
+        supervise(program, workers or 1, notifier, stall_timeout, folders)
+
+
+@dataclass(frozen=True)
+class Program:
+    """What `run` was given, for whichever process serves."""
+
+    handler: object
+    host: str | Sequence[str] | None
+    port: int | None
+    options: dict[str, Any]
+    lifespan: Lifespan | None
+    ready: Callable[[Server], object] | None
+    started: Callable[[str], object] | None
+    certfile: str | os.PathLike[str] | None
+    keyfile: str | os.PathLike[str] | None
+    drain_rate: float | None
+    drain_timeout: float | None
+
+    def context(self) -> ssl.SSLContext:
+        assert self.certfile is not None
+        return server_context(self.certfile, self.keyfile)
+
+    def serving(self, sockets: Sequence[socket.socket] | None = None) -> serve:
+        """Return the server to be, its handler imported; on these sockets, or where `run` was told."""
+        options = dict(self.options)
+        host, port = self.host, self.port
+        if self.certfile is not None:
+            options["ssl"] = self.context()
+        if sockets is not None:
+            host = port = None
+            options.pop("unix", None)
+            options["sock"] = sockets
+        handler = load_target(self.handler) if isinstance(self.handler, str) else self.handler
+        return serve(handler, host, port, **options)
+
+
+class Life:
+    """A server from its start to its end, and what may be asked of it meanwhile."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.server: Server | None = None
+        self.asked = 0
+        self.replaced = False
+
+    def stop(self, replaced: bool = False) -> None:
+        """End: with a closing handshake for each connection when first asked, then at once."""
+        self.asked += 1
+        if self.asked == 1:
+            self.replaced = replaced
+        if self.server is not None:
+            self.end()
+
+    def abort(self) -> None:
+        """End at once."""
+        self.asked = 1
+        self.stop()
+
+    def end(self) -> None:
+        assert self.server is not None
+        if self.asked == 1:
+            self.server.drain(
+                rate=self.program.drain_rate, timeout=self.program.drain_timeout, handover=self.replaced
+            )
+        else:
+            self.server.close()
+            self.server.abort()
+            for task in list(self.server._settings.tasks):
+                task.cancel()
+
+    def reload_certificate(self) -> None:
+        if self.server is None:
+            return  # the files have just been read
+        try:
+            self.server.reload_tls(self.program.context())
+        except (OSError, ValueError) as error:
+            self.server.logger.error("the certificate stays as it was: %s", error)
+        else:
+            self.server.logger.info("connections to come get the certificate that was read now")
+
+    async def live(
+        self, serving: serve, signals: dict[int, Callable[[], None]], begun: Callable[[Server], object]
+    ) -> None:
+        """Serve from here to the end; `begun` is called when connections are accepted."""
+        loop = asyncio.get_running_loop()
+        lifespan = self.program.lifespan
+        # Before anybody can connect: a signal that comes then is not lost, and does not kill.
+        for one, function in signals.items():
+            loop.add_signal_handler(one, function)
+        try:
+            server = self.server = await serving
+            try:
+                async with lifespan(server) if lifespan is not None else _nothing():
+                    if self.program.ready is not None:
+                        self.program.ready(server)
+                    begun(server)
+                    if self.asked:
+                        self.end()
+                    await server.wait_closed()
+            finally:
+                server.close()
+                await server.wait_closed()
+        finally:
+            for one in signals:
+                loop.remove_signal_handler(one)
+
+    async def alone(self, notifier: Notifier) -> None:
+        """Serve in a process without a supervisor."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
+
+        def begun(server: Server) -> None:
+            if self.program.started is not None:
+                self.program.started(describe(server))
+            notifier.ready()
+            alive()
+
+        def alive() -> None:
+            nonlocal timer
+            if notifier.interval is not None:
+                notifier.alive()
+                timer = loop.call_later(notifier.interval / 2, alive)
+
+        def stop() -> None:
+            notifier.stopping()
+            self.stop()
+
+        def reload() -> None:
+            notifier.reloading()
+            self.reload_certificate()
+            notifier.ready()
+
+        signals: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        if self.program.certfile is not None:
+            signals[signal.SIGHUP] = reload
+        try:
+            await self.live(self.program.serving(), signals, begun)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def as_worker(self, post: Post, serving: serve) -> None:
+        """Serve in a worker."""
+        orders: dict[str, Callable[[], None]] = {
+            "stop": self.stop,
+            "drain": functools.partial(self.stop, True),
+            "abort": self.abort,
+        }
+        duty = Duty(post, asyncio.get_running_loop(), lambda order: orders[order]())
+        try:
+            await self.live(serving, {signal.SIGTERM: self.stop}, duty.ready)
+        finally:
+            duty.end()
+
+
+def work(program: Program, post: Post) -> None:
+    """Be a worker, from the fork to its end."""
+    post.take()
+    life = Life(program)
+    try:
+        serving = program.serving(post.sockets)
+        loop_for(life.as_worker(post, serving))
+    except BaseException as error:
+        if life.server is None and isinstance(error, (OSError, TypeError, ValueError)):
+            post.failed(str(error))
+            raise SystemExit(1) from None
+        post.failed(f"{type(error).__name__}: {error}")
+        raise
+
+
+def supervise(
+    program: Program,
+    count: int,
+    notifier: Notifier,
+    stall_timeout: float | None,
+    folders: Sequence[str] | None,
+) -> None:
+    """Open the sockets, and run workers on them until told to stop. Raises: as `run`."""
+    options = dict(program.options)
+    backlog = options.get("backlog", BACKLOG)
+    unix, sock = options.get("unix"), options.get("sock")
+    if not isinstance(program.handler, str):
+        program.serving()  # raises for arguments that are wrong, here where they were given
+    if sock is not None:
+        own: list[socket.socket] = []
+        shared = [sock] if isinstance(sock, socket.socket) else list(sock)
+        groups = [shared] * count
+    elif unix is not None:
+        own = [listen_unix(os.fspath(unix), backlog)]
+        groups = [own] * count
+    else:
+        groups = listen_for_workers(
+            program.host, program.port or 0, backlog, count, options.get("reuse_port", False)
+        )
+        own = [one for group in groups for one in group]
+    secure = program.certfile is not None or options.get("ssl") is not None
+
+    def begun() -> None:
+        if program.started is not None:
+            program.started(
+                f"fastws listens on {', '.join(places(groups[0], secure))} "
+                f"with {count} worker{'' if count == 1 else 's'} (kernels {kernels()}, loop uvloop)"
+            )
+
+    try:
+        Supervisor(
+            functools.partial(work, program),
+            groups,
+            drain_timeout=program.drain_timeout,
+            stall_timeout=stall_timeout,
+            notifier=notifier,
+            started=begun,
+            watch=None if folders is None else functools.partial(watch, folders),
+        ).run()
+    finally:
+        for one in own:
+            one.close()
+        if unix is not None and own:
+            with contextlib.suppress(OSError):
+                os.unlink(unix)
+
+
+def loop_for(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on an event loop of uvloop's."""
+    import uvloop
+
     if sys.version_info >= (3, 11):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main)
@@ -93,80 +360,29 @@ def run(
             loop.close()
 
 
-async def _run(
-    serving: serve,
-    lifespan: Lifespan | None,
-    ready: Callable[[Server], object] | None,
-    context: Callable[[], ssl.SSLContext] | None,
-) -> None:
-    loop = asyncio.get_running_loop()
-    server: Server | None = None
-    signals = 0
-
-    def stop() -> None:
-        nonlocal signals
-        signals += 1
-        if server is None:
-            return
-        if signals == 1:
-            server.close()
-        else:
-            server.abort()
-            for task in list(server._settings.tasks):
-                task.cancel()
-
-    def reload() -> None:
-        if server is None or context is None:
-            return  # the files have just been read
-        try:
-            server.reload_tls(context())
-        except (OSError, ValueError) as error:
-            server.logger.error("the certificate stays as it was: %s", error)
-        else:
-            server.logger.info("connections to come get the certificate that was read now")
-
-    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
-    if context is not None:
-        handlers[signal.SIGHUP] = reload
-    # Before anybody can connect: a signal that comes then is not lost, and does not kill.
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        server = await serving
-        try:
-            async with lifespan(server) if lifespan is not None else _nothing():
-                if ready is not None:
-                    ready(server)
-                if signals:
-                    server.close()
-                await server.wait_closed()
-        finally:
-            server.close()
-            await server.wait_closed()
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
-
-
 @contextlib.asynccontextmanager
 async def _nothing() -> AsyncIterator[None]:
     yield
 
 
-def describe(server: Server) -> str:
-    """Return one line for people: addresses, kernels, loop, limits."""
-    places = []
-    scheme = "ws" if server._settings.ssl is None else "wss"
-    for sock in server.sockets:
+def places(sockets: Sequence[socket.socket], secure: bool) -> list[str]:
+    """Return where sockets listen, for people."""
+    found = []
+    for sock in sockets:
         if sock.family == socket.AF_UNIX:
-            places.append(f"unix:{sock.getsockname()}")
+            found.append(f"unix:{sock.getsockname()}")
         else:
             host, port = sock.getsockname()[:2]
-            places.append(f"{scheme}://{authority(host, port)}")
+            found.append(f"{'wss' if secure else 'ws'}://{authority(host, port)}")
+    return found
+
+
+def describe(server: Server) -> str:
+    """Return one line for people: addresses, kernels, loop, limits."""
     loop = type(server.get_loop()).__module__.partition(".")[0]
     settings = server._settings
     return (
-        f"fastws listens on {', '.join(places)} (kernels {kernels()}, loop {loop}, "
-        f"at most {settings.max_connections} connections, messages "
+        f"fastws listens on {', '.join(places(server.sockets, settings.ssl is not None))} "
+        f"(kernels {kernels()}, loop {loop}, at most {settings.max_connections} connections, messages "
         f"{'of any size' if settings.max_size is None else f'up to {settings.max_size} bytes'})"
     )

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 from fastws._connection import Connection
 from fastws._settings import Settings
 from fastws._topics import POLICIES, PublishResult, Topic, Topics
+from fastws.draining import RATE, TIMEOUT, tell_all
 from fastws.extensions import Deflate, compression_of
+from fastws.forwarded import SOURCES, Proxies
 from fastws.handler import EVENTS, handler_source
 from fastws.handshake import SERVER_HEADER, Policy
 from fastws.listening import listen, listen_unix
@@ -309,6 +311,39 @@ class Server:
         if close_connections and self._closing is None:
             self._closing = self._loop.create_task(self._close(code, reason))
 
+    def drain(
+        self,
+        *,
+        rate: float | None = RATE,
+        timeout: float | None = TIMEOUT,
+        handover: bool = False,
+        code: int = 1001,
+        reason: str = "",
+    ) -> None:
+        """
+        Stop accepting, and close connections with `code` one after another, at random moments.
+
+        So they do not all come back at once. `wait_closed` tells when all is over; `abort` shortens it.
+
+        Args:
+            rate: connections a second, default 2000; more if there are too many for the time. None: all at
+                once.
+            timeout: seconds, default 10, after which connections that are left are dropped and callbacks that
+                still run are cancelled; all are told in the first 0.7 of it. None: no limit, but for that of
+                `close_timeout` for each.
+            handover: another server has the socket, so that nobody is to notice. Opening handshakes that are
+                under way are completed, and a connection closes behind the answer to its next message, or
+                when none has come for 2 s, and handlers are done. Default: a connection closes when it has
+                its turn, and those in the opening handshake get 503.
+        """
+        number("rate", rate)
+        number("timeout", timeout)
+        if self._ending is None:
+            self._stop_listening()
+            self._ending = self._loop.create_task(self._end())
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._drain(rate or None, timeout, handover, code, reason))
+
     async def _end(self) -> None:
         try:
             await self._wait_idle(None)
@@ -317,12 +352,22 @@ class Server:
             if not self._closed.done():
                 self._closed.set_result(None)
 
+    async def _drain(
+        self, rate: float | None, timeout: float | None, handover: bool, code: int, reason: str
+    ) -> None:
+        end = None if timeout is None else self._loop.time() + timeout
+        await tell_all(self, rate, timeout, handover, code, reason)
+        await self._end_in(self._close_timeout if end is None else max(0.0, end - self._loop.time()))
+
     async def _close(self, code: int, reason: str) -> None:
         for count, connection in enumerate(self._carrier.descriptors_of(self)):
             connection.shut_down(code, reason)
             if count % 256 == 255:
                 await asyncio.sleep(0)
-        if not await self._wait_idle(self._close_timeout):
+        await self._end_in(self._close_timeout)
+
+    async def _end_in(self, timeout: float | None) -> None:
+        if not await self._wait_idle(timeout):
             self.abort()
             for task in list(self._settings.tasks):
                 task.cancel()
@@ -413,6 +458,12 @@ class serve:
         backlog: of the listening sockets, default 4096.
         transport: "reactor", epoll in C, or "streams", the event loop's own transports. Default: the
             reactor, where the system has epoll and the loop can watch a descriptor.
+        trusted_proxies: addresses and networks, "10.0.0.7" or "10.0.0.0/8", of proxies that say who the
+            client is; "unix" is whoever connects to a Unix socket, "*" is whoever connects. `remote_address`
+            is what they say then. None: nobody is believed.
+        address_from: how they say it: "X-Forwarded-For" (default), "Forwarded" (RFC 7239), or "PROXY" for
+            version 1 or 2 of the PROXY protocol, with which each of their connections has to begin. What else
+            a request claims is not looked at.
         reuse_port: let other processes listen on the same port.
         ssl: an `ssl.SSLContext` with a certificate, for TLS; None: without. See `Server.reload_tls`.
         logger: default `logging.getLogger("fastws.server")`.
@@ -461,6 +512,8 @@ class serve:
         max_opening: int | None = None,
         backlog: int = 4096,
         transport: str | None = None,
+        trusted_proxies: Sequence[str] | None = None,
+        address_from: str = SOURCES[0],
         reuse_port: bool = False,
         ssl: tls.SSLContext | None = None,
         logger: Logger | None = None,
@@ -531,6 +584,7 @@ class serve:
             "max_connections": max_connections,
             "max_opening": max_opening,
             "ssl": ssl,
+            "proxies": None if trusted_proxies is None else Proxies(trusted_proxies, address_from),
         }
         self._where = (host, port, unix, sock)
         self._backlog = backlog

@@ -163,7 +163,10 @@ def test_an_address_in_use_is_an_error_of_one_line(place):
 
 @pytest.mark.parametrize(
     "args",
-    [("--port", 70000), ("--max-size", -1), ("--max-connections", 0), ("--text-as", "utf"), ("--nope",)],
+    [
+        *(("--port", 70000), ("--max-size", -1), ("--max-connections", 0), ("--text-as", "utf"), ("--nope",)),
+        *(("--workers", 0), ("--drain-rate", -1), ("--address-from", "me"), ("--address-from", "PROXY")),
+    ],
 )
 def test_a_bad_option_is_named(place, args):
     got = done(place, "serve", "handlers:Echo", *args)
@@ -176,6 +179,8 @@ def test_help_lists_every_option(place):
     for name in (
         *("host", "port", "unix", "max-size", "max-connections", "ping-interval", "ping-timeout"),
         *("open-timeout", "close-timeout", "text-as", "log-level"),
+        *("workers", "reload", "reload-dir", "drain-rate", "drain-timeout", "stall-timeout"),
+        *("trusted-proxy", "address-from"),
     ):
         assert re.search(rf"^  --{name}\b", text, re.MULTILINE), name
     assert "MODULE:HANDLER" in text

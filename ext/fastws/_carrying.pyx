@@ -71,7 +71,7 @@ cdef class Carrying(Slots):
     cdef int deliver(self, Endpoint connection) except -1:
         """A batch was parsed: let a coroutine have it, and then what it has made room for."""
         if connection.receiver is None and connection.rest == NULL:
-            return 0
+            return connection.leave_if_idle() if connection.leaving else 0
         self.delivering = connection
         try:
             connection.input_done()
@@ -80,7 +80,8 @@ cdef class Carrying(Slots):
                 connection.input_done()
         finally:
             self.delivering = None
-        return 0
+        # Behind what the batch was answered with, in the same send.
+        return connection.leave_if_idle() if connection.leaving else 0
 
     @cython.nonecheck(False)
     cdef int end_batch(self, Endpoint connection) except -1:

@@ -32,6 +32,8 @@ UTF8_DECODER = codecs.getincrementaldecoder("utf-8")
 
 cdef enum:
     ABNORMAL = 1006
+    # Seconds from a message until a coroutine that waits for no other is taken to be done with it.
+    AT_WORK = 2
 
 
 @cython.final
@@ -232,7 +234,13 @@ cdef class Connection(Handling):
 
     @property
     def remote_address(self):
-        """The peer's address: (host, port), four items for IPv6, "" for a Unix socket."""
+        """
+        The client's address: (host, port), four items for IPv6, "" for a Unix socket.
+
+        It is what a trusted proxy said, with port 0 where that said none; else the address of the peer.
+        """
+        if self.extras is not None and self.extras.client_address is not None:
+            return self.extras.client_address
         return self.carrier.address_of(self, True)
 
     @property
@@ -306,6 +314,35 @@ cdef class Connection(Handling):
         elif self.phase == LINGERING:
             # All is said, and the peer has not left: it gets a second more.
             self.carrier.set_deadline(self, DUE_LINGER, 1)
+
+    def leave(self, code=1001, reason="", bint now=False):
+        """
+        Internal: another server takes over. Close when nothing is under way: after the next message, or now.
+
+        Args:
+            now: it has waited long enough for a next message; what is under way is waited for all the same.
+
+        Returns: whether it is closing, or closed.
+        """
+        if self.phase == RUNNING and not self.close_queued:
+            self.more().parting = (code, reason)
+            self.leaving = True
+            if now:
+                self.leave_if_idle()
+        return self.phase > RUNNING or self.close_queued
+
+    cdef int leave_if_idle(self) except -1:
+        if (self.phase != RUNNING or self.close_queued or self.busy or self.starting or self.in_frame
+                or self.message.opcode or self.rest != NULL or self.extras.stream is not None):
+            return 0
+        # A coroutine is done with a message when it waits for the next. One that waits for none, and got none of
+        # late, is none that answers.
+        if self.callbacks.main is not None and (not inbox_empty(self.inbox) or (
+                self.receiver is None and self.carrier.seconds() - self.received_at * 1e-9 < AT_WORK)):
+            return 0
+        self.leaving = False
+        code, reason = self.extras.parting
+        return self.begin_close(code, reason)
 
     def abort(self):
         """Close the TCP connection now, with no closing handshake."""

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 from fastws._carrying cimport Carrying
 from fastws._endpoint cimport Endpoint
+from fastws._settings cimport Settings
 from fastws._tls cimport RECORD_MAX, Tls
 
 cdef enum:
@@ -21,6 +22,8 @@ cdef class Encrypting(Carrying):
     cdef object shaking           # connections whose next step waits for its turn, oldest first
     cdef int64_t shaking_until    # the end of this turn's share; 0: none was used yet
 
+    # The `Tls` of a connection to a server; None: it has none. A proxy that is trusted says something first.
+    cdef Tls tls_of(self, Settings settings, Endpoint connection)
     # Decrypt what was received, and let the connection parse and answer it. `data` is at scratch + HEADROOM.
     cdef int take_encrypted(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1
     cdef int end_encrypted(self, Endpoint connection) except -1

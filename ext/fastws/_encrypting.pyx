@@ -7,6 +7,8 @@ fraction of a millisecond, have a bounded share of each turn.
 
 from collections import deque
 
+from fastws.proxy_protocol import ProxyHeader
+
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -17,6 +19,7 @@ from libc.string cimport memcpy, memset
 from fastws._carrying cimport MAX_VECTORS, Carrying, MSG_NOSIGNAL, msghdr, send, sendmsg
 from fastws._endpoint cimport RUNNING, Endpoint
 from fastws._outbox cimport iovec, outbox_free, outbox_new, outbox_sent, outbox_vectors
+from fastws._settings cimport Settings
 from fastws._slots cimport clock_ns
 from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
 
@@ -38,6 +41,17 @@ cdef class Encrypting(Carrying):
     def __dealloc__(self):
         PyMem_Free(self.scratch)
         PyMem_Free(self.plain)
+
+    # ------------------------------------------------------------------ the beginning
+
+    cdef Tls tls_of(self, Settings settings, Endpoint connection):
+        cdef Tls tls = None if settings.ssl is None else Tls(settings.ssl, True)
+        cdef object proxies = settings.proxies
+        if proxies is not None and proxies.in_stream and proxies.trusts(self.address_of(connection, True)):
+            if tls is None:
+                tls = Tls(None, True)
+            tls.header_first = ProxyHeader()
+        return tls
 
     # ------------------------------------------------------------------ input
 

@@ -77,6 +77,8 @@ cdef class Extras:
     cdef object opened            # a client's future for the end of the opening handshake
     cdef object id
     cdef object link              # a _streams.Link, where there is a transport
+    cdef object client_address    # as a proxy has told it; None: it is the peer's
+    cdef object parting           # code and reason of a Close that waits for a good moment
 
 
 cdef class Endpoint(Protocol):
@@ -123,6 +125,7 @@ cdef class Endpoint(Protocol):
     cdef uint8_t closed_due       # the end is to be told once the callback's task has ended
     cdef uint8_t closed_done      # it was told
     cdef uint8_t shut             # the carrier's: our side of the TCP connection is shut down
+    cdef uint8_t leaving          # it closes when nothing is under way any more, which each batch may have been
     cdef uint32_t ping_number
     cdef int64_t received_at      # when bytes last came, ns
     cdef int64_t pinged_at        # when the unanswered keepalive ping left; 0: none
@@ -153,6 +156,9 @@ cdef class Endpoint(Protocol):
     # What the next layer does.
     cdef int opening_received(self, bytes data) except -1
     cdef int opening_ended(self, str why) except -1
+    # A connection of a trusted proxy, while `tls.header_first` is there. Returns: how many bytes were the header's;
+    # all of them while it is not complete. The connection may have been dropped.
+    cdef Py_ssize_t header_received(self, bytes data) except -1
     cdef int turn_away(self) except -1
     cdef int notify_closed(self) except -1
     cdef int queue_after_stream(self, bytes frame) except -1
@@ -180,6 +186,7 @@ cdef class Endpoint(Protocol):
     cdef int begin_close(self, code, str reason) except -1
     cdef int keepalive(self) except -1
     cdef int keepalive_answered(self, bytes payload) except -1
+    cdef int leave_if_idle(self) except -1
     cdef int over(self) except -1
     cdef int released(self) except -1
     cdef int end_compression(self) except -1

@@ -238,10 +238,16 @@ cdef class Endpoint(Protocol):
     cdef int opening_ended(self, str why) except -1:
         return 0
 
+    cdef Py_ssize_t header_received(self, bytes data) except -1:
+        return 0
+
     cdef int turn_away(self) except -1:
         return 0
 
     cdef int drained(self) except -1:
+        return 0
+
+    cdef int leave_if_idle(self) except -1:
         return 0
 
     cdef int crashed(self, error, function) except -1:

@@ -169,6 +169,8 @@ cdef class Handling(Sending):
             self.closed_due = False
             self.notify_closed()
         elif not self.held:
+            if self.leaving:
+                self.leave_if_idle()
             self.carrier.resume(self)
         self.settings.on_idle()
 

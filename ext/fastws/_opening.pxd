@@ -19,6 +19,7 @@ cdef class Opening(Endpoint):
     cdef int negotiated(self, response) except -1
     cdef int keep_early(self, bytes data) except -1
     cdef int decided(self, response) except -1
+    cdef int find_client(self) except -1
     cdef int open_now(self, bytes reply) except -1
     cdef int feed_rest(self, bytes rest) except -1
     cdef int reject(self, response) except -1

@@ -12,6 +12,7 @@ from fastws.exceptions import InvalidMessage
 from fastws.handshake import Rejected, ServerHandshake, accepting, rejection
 from fastws.http11 import Request, Response, http_date
 from fastws.log import report
+from fastws.proxy_protocol import InvalidProxyHeader
 
 from libc.stdint cimport uint8_t
 
@@ -66,6 +67,31 @@ cdef class Opening(Endpoint):
 
     # ------------------------------------------------------------------ the server's side
 
+    cdef Py_ssize_t header_received(self, bytes data) except -1:
+        cdef object header = self.tls.header_first
+        try:
+            used = header.receive_data(data)
+        except InvalidProxyHeader as error:
+            report(self.settings.logger, logging.WARNING, "%s dropped: %s", self.remote_address, error)
+            self.carrier.drop(self)
+            return len(data)
+        if used is None:
+            return len(data)
+        if header.address is not None:
+            self.more().client_address = header.address
+        self.tls.header_first = None
+        if self.tls.context is None:
+            self.tls = None
+        return used
+
+    cdef int find_client(self) except -1:
+        """The request came: whose it is, as a trusted proxy says."""
+        cdef object peer = self.remote_address
+        address = self.settings.proxies.client_of(self.request.headers, peer)
+        if address is not peer:
+            self.more().client_address = address
+        return 0
+
     cdef int opening_received(self, bytes data) except -1:
         cdef object handshake = self.opening
         if self.client:
@@ -77,6 +103,8 @@ cdef class Opening(Endpoint):
         try:
             if not handshake.receive_data(data):
                 return 0
+            if self.settings.proxies is not None:
+                self.find_client()
             if self.settings.negotiate is None:
                 return self.open_now(handshake.accept_bytes(self))
             result = self.settings.negotiate(self, handshake)

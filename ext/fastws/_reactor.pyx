@@ -339,8 +339,8 @@ cdef class Reactor(Reading):
             return 0
         if self.is_full(settings):
             return connection.turn_away()
-        if settings.ssl is not None:
-            connection.tls = Tls(settings.ssl, True)
+        if settings.ssl is not None or settings.proxies is not None:
+            connection.tls = self.tls_of(settings, connection)
         return self.set_deadline(connection, DUE_OPENING, settings.open_timeout)
 
     cdef Connection make(self, int fd, Settings settings, uint8_t *address, unsigned address_size):

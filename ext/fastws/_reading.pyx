@@ -19,6 +19,7 @@ cdef extern from *:
     #include <sys/socket.h>
     """
     uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
+    int MSG_PEEK
     ssize_t recv(int, void *, size_t, int) nogil
 
 cdef class Reading(Writing):
@@ -92,6 +93,8 @@ cdef class Reading(Writing):
         cdef uint8_t *source = self.scratch + HEADROOM
         cdef ssize_t size
         if not tls.ready and tls.failure is None:
+            if tls.header_first is not None:
+                return self.read_header(connection)
             if self.has_time_to_shake():
                 return self.shake(connection)
             # With EPOLLIN its socket would be found again and again, before others.
@@ -110,6 +113,19 @@ cdef class Reading(Writing):
             return connection.end_received()
         if errno != EAGAIN and errno != EINTR:
             self.drop(connection)
+        return 0
+
+    cdef int read_header(self, Endpoint connection) except -1:
+        """Take what a proxy says first, and not a byte of what is behind it, which is read as ever."""
+        cdef ssize_t size = recv(connection.fd, self.scratch, HANDSHAKE_SIZE, MSG_PEEK)
+        cdef Py_ssize_t used
+        if size == 0:
+            return connection.end_received()
+        if size < 0:
+            return 0 if errno == EAGAIN or errno == EINTR else self.drop(connection)
+        used = connection.header_received(self.scratch[:size])
+        if connection.fd >= 0:
+            recv(connection.fd, self.scratch, <size_t>used, 0)
         return 0
 
     cdef int shake_again(self, Endpoint connection) except -1:

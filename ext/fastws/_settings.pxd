@@ -18,6 +18,7 @@ cdef class Settings:
     cdef readonly object negotiate        # (connection, handshake) -> Response or coroutine; None: no hooks
     cdef readonly object logger
     cdef readonly object topics           # _topics.Topics; None: the client's side
+    cdef readonly object proxies          # forwarded.Proxies; None: none is trusted
     cdef public object ssl                # ssl.SSLContext for connections to come; None: without TLS
     cdef uint64_t max_size
     cdef bint text_as_bytes

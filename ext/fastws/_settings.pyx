@@ -42,10 +42,11 @@ cdef class Settings:
 
     def __init__(self, *, server, policy, make_handler, negotiate, logger, max_size, max_queue, text_as,
                  write_limit, write_cap, open_timeout, ping_interval, ping_timeout, close_timeout,
-                 max_connections, max_opening, on_idle, topics=None, ssl=None):
+                 max_connections, max_opening, on_idle, topics=None, ssl=None, proxies=None):
         self.server = server
         self.topics = topics
         self.ssl = ssl
+        self.proxies = proxies
         self.policy = policy
         self.make_handler = make_handler
         self.negotiate = negotiate

@@ -20,6 +20,7 @@ cdef class Streams(Encrypting):
     cdef bint give_queued(self, Endpoint connection, Link link) except -1
     cdef bint give_records(self, Endpoint connection, Tls tls, Link link) except -1
     cdef int encrypted_received(self, Endpoint connection, Py_ssize_t size) except -1
+    cdef int header_received(self, Endpoint connection, Py_ssize_t size) except -1
     cdef int need_pass(self) except -1
 
 

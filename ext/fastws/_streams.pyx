@@ -13,7 +13,7 @@ import weakref
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.buffer cimport PyBUF_WRITE
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from fastws._carrying cimport MAX_VECTORS
 from fastws._connection cimport Connection
@@ -229,6 +229,8 @@ cdef class Streams(Encrypting):
         cdef Tls tls = connection.tls
         cdef Link link = connection.extras.link
         if not tls.ready and tls.failure is None:
+            if tls.header_first is not None:
+                return self.header_received(connection, size)
             if self.has_time_to_shake():
                 self.need_pass()  # where the next turn's share begins
                 return self.shake_with(connection, tls, data, size)
@@ -240,6 +242,15 @@ cdef class Streams(Encrypting):
             # Past our last word: it is counted, and thrown away.
             return connection.bytes_received(self.scratch + HEADROOM, size)
         return self.take_encrypted(connection, tls, data, size)
+
+    cdef int header_received(self, Endpoint connection, Py_ssize_t size) except -1:
+        """The same with what a proxy says first; what is behind is received again, as what it is."""
+        cdef uint8_t *data = self.scratch + HEADROOM
+        cdef Py_ssize_t used = connection.header_received(data[:size])
+        if connection.fd < 0 or used == size:
+            return 0
+        memmove(data, data + used, <size_t>(size - used))
+        return (<Link>connection.extras.link).received(data, size - used, False)
 
     cdef int shake_again(self, Endpoint connection) except -1:
         cdef Link link = connection.extras.link
@@ -372,8 +383,8 @@ cdef class Link:
         elif carrier.is_full(self.settings):
             connection.turn_away()
         else:
-            if self.settings.ssl is not None:
-                connection.tls = Tls(self.settings.ssl, True)
+            if self.settings.ssl is not None or self.settings.proxies is not None:
+                connection.tls = carrier.tls_of(self.settings, connection)
             carrier.set_deadline(connection, DUE_OPENING, self.settings.open_timeout)
 
     def connection_lost(self, exc):

@@ -20,6 +20,10 @@ cdef class Tls:
     cdef object server_hostname           # of the peer, on the client's side
     cdef bint server_side
 
+    # A proxy_protocol.ProxyHeader that comes first, before any record; None: none does, or it has come. Where
+    # TLS does not follow, this is all that the object is for, and there is no context.
+    cdef object header_first
+
     # --- where it stands
     cdef bint ready                       # the handshake is complete
     cdef bint ended                       # the peer's close_notify came
