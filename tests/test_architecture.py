@@ -12,7 +12,7 @@ import pytest
 import fastws
 
 ROOT = pathlib.Path(__file__).parents[1]
-PACKAGE = sorted((ROOT / "fastws").glob("*.py"))
+PACKAGE = sorted((ROOT / "fastws").rglob("*.py"))
 EXTENSION = sorted((ROOT / "ext" / "fastws").glob("*.pyx"))
 KERNELS = sorted(path for path in (ROOT / "ext" / "kernels").rglob("*") if path.suffix in (".c", ".h"))
 SANS_IO = [
@@ -76,7 +76,8 @@ def graph():
     """Which modules of the package a module needs, by name; a .pxd's needs are its module's."""
     sources = {}
     for path in [*PACKAGE, *EXTENSION, *(ROOT / "ext" / "fastws").glob("*.pxd")]:
-        name = "fastws" if path.stem == "__init__" else f"fastws.{path.stem}"
+        folder = "fastws.backplane" if path.parent.name == "backplane" else "fastws"
+        name = folder if path.stem == "__init__" else f"{folder}.{path.stem}"
         sources.setdefault(name, set()).update(imports_of(path))
     return {name: {one for one in needs if one in sources} - {name} for name, needs in sources.items()}
 
