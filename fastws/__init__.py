@@ -12,8 +12,9 @@ A WebSocket server for Python that runs at the speed of the kernel underneath it
 
 from fastws._connection import Connection
 from fastws._kernels import kernels
+from fastws._results import PublishResult, Subscribed
 from fastws._sending import broadcast
-from fastws._topics import PublishResult, Subscribed, Topic
+from fastws._topics import Topic
 from fastws.authentication import basic_auth
 from fastws.client import connect, unix_connect
 from fastws.codes import Close, CloseCode, Opcode, State

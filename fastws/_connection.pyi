@@ -1,13 +1,13 @@
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from typing_extensions import Self, final
 
 from fastws._handling import Handling
+from fastws._results import PublishResult, Subscribed
 from fastws._sending import _Data, _Pending
-from fastws._topics import PublishResult, Subscribed
 from fastws.codes import State
 from fastws.http11 import Response
 from fastws.server import Server
@@ -20,7 +20,7 @@ class Connection(Handling):
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Any]: ...
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> _Pending[Any]: ...
-    def subscribe(self, topic: str, *, since: int | None = None) -> Subscribed: ...
+    def subscribe(self, topic: str, *, since: int | Mapping[str, int] | None = None) -> Subscribed: ...
     def unsubscribe(self, topic: str) -> bool: ...
     @property
     def topics(self) -> set[str]: ...

@@ -20,8 +20,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from fastws._connection import Connection
+from fastws._results import PublishResult
 from fastws._settings import Settings
-from fastws._topics import POLICIES, PublishResult, Topic, Topics
+from fastws._topics import POLICIES, Topic, Topics
+from fastws.backplane import Presence, Relay, engine_of
 from fastws.draining import RATE, TIMEOUT, tell_all
 from fastws.extensions import Deflate, compression_of
 from fastws.forwarded import SOURCES, Proxies
@@ -78,6 +80,7 @@ class Server:
         sockets: the listening sockets.
         epoch: 16 hexadecimal digits that tell this server from others, and from itself after a restart:
             sequence numbers of topics are its own.
+        backplane: what joins it with others, a `fastws.backplane.Relay` with `stats`; None: nothing does.
         handlers: what `serve` was given is called for each connection.
     """
 
@@ -99,8 +102,10 @@ class Server:
         self._ending: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closed = loop.create_future()
-        self._topics = Topics(logger)
         self.epoch = secrets.token_hex(8)
+        self._topics = Topics(logger, self.epoch)
+        self.backplane: Relay | None = None
+        self._gap_listeners: list[Callable[[Server, frozenset[str] | None], object]] = []
         self._thread = threading.get_ident()
         self._idle: asyncio.Future[None] | None = None
 
@@ -257,6 +262,27 @@ class Server:
         found = self._topics.find(topic)
         return set() if found is None else set(found.subscribers)
 
+    async def presence_everywhere(self, topic: str, timeout: float = 1.0) -> Presence:
+        """
+        Ask all servers of the backplane who has subscribed to a topic, or to that very pattern.
+
+        Args:
+            timeout: seconds to wait for answers, default 1.
+
+        Returns: counts and connection ids by server, and whether all servers answered.
+        """
+        if self.backplane is not None:
+            return await self.backplane.roster.presence(topic, timeout)
+        here = self.presence(topic)
+        return Presence({self.epoch: len(here)}, {self.epoch: [str(ws.id) for ws in here]}, True)
+
+    def _on_gap(self, topics: frozenset[str] | None) -> None:
+        for listener in self._gap_listeners:
+            try:
+                listener(self, topics)
+            except Exception:
+                self._logger.exception("on_gap failed")
+
     # ---------------------------------------------------------------- life
 
     async def _start(
@@ -347,6 +373,8 @@ class Server:
     async def _end(self) -> None:
         try:
             await self._wait_idle(None)
+            if self.backplane is not None:
+                await self.backplane.close()
         finally:
             self._carrier.release()
             if not self._closed.done():
@@ -467,6 +495,11 @@ class serve:
         reuse_port: let other processes listen on the same port.
         ssl: an `ssl.SSLContext` with a certificate, for TLS; None: without. See `Server.reload_tls`.
         logger: default `logging.getLogger("fastws.server")`.
+        backplane: a URL, so that what is published reaches the subscribers of other servers as well:
+            "local:///directory", "redis://host", "nats://host"; see docs/backplane.md. Default: what the
+            environment has as FASTWS_BACKPLANE; "" is none.
+        on_gap: called with the server and the topics, a frozenset, of which messages of other servers
+            may be missing; with None when it can be any.
 
     None switches a limit or timeout off.
 
@@ -517,8 +550,14 @@ class serve:
         reuse_port: bool = False,
         ssl: tls.SSLContext | None = None,
         logger: Logger | None = None,
+        backplane: object = None,
+        on_gap: Callable[[Server, frozenset[str] | None], object] | None = None,
     ) -> None:
         check_transport(transport)
+        self._backplane = engine_of(backplane)
+        if on_gap is not None and not callable(on_gap):
+            raise TypeError(f"on_gap is {on_gap!r}, expected a function")
+        self._on_gap = on_gap
         if text_as not in ("str", "bytes"):
             raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
         functions = dict(
@@ -600,7 +639,24 @@ class serve:
             settings = Settings(
                 server=server, on_idle=server._on_idle, topics=server._topics, **self._options
             )
-            await server._start(settings, sockets, own, self._backlog)
+            if self._on_gap is not None:
+                server._gap_listeners.append(self._on_gap)
+            if self._backplane is not None:
+                server.backplane = Relay(
+                    server._topics, self._backplane, loop, self._options["logger"], server._on_gap
+                )
+            # Before anybody can connect, so that what is kept elsewhere is known.
+            server._carrier.hold()
+            try:
+                if server.backplane is not None:
+                    await server.backplane.start()
+                await server._start(settings, sockets, own, self._backlog)
+            except BaseException:
+                if server.backplane is not None:
+                    await server.backplane.close()
+                raise
+            finally:
+                server._carrier.release()
         except BaseException:
             if own:
                 for sock in sockets:

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import inspect
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 
+from fastws._relaying import audience
+from fastws.exceptions import ConnectionClosed
 from fastws.handler import Handler
 
 if TYPE_CHECKING:
     from fastws._connection import Connection
-    from fastws._topics import PublishResult
+    from fastws._results import PublishResult
     from fastws.server import Server
 
 
 MAX_COMMAND = 4096  # characters
-NEVER = 2**64 - 1  # a sequence number that no topic reaches
+MAX_POSITIONS = 64  # publishers in `since`
+MAX_SEQUENCE = 2**64 - 1
+
+# The connections that speak this protocol, by server.
+speaking: weakref.WeakKeyDictionary[Server, weakref.WeakSet[Connection]] = weakref.WeakKeyDictionary()
 
 
 class Refused(Exception):
@@ -55,12 +62,7 @@ class TickerHandler(Handler):
             operation = command.get("op")
             if operation == "subscribe":
                 topic = self._name(command)
-                since = command.get("since")
-                if since is not None and (type(since) is not int or since < 0):
-                    raise Refused(f"since is {since!r:.50}, expected a sequence number")
-                epoch = command.get("epoch")
-                if since is not None and epoch is not None and epoch != self._epoch(ws):
-                    since = NEVER  # its numbers are another server's
+                since = positions(command)
                 if topic not in ws.topics and len(ws.topics) >= self.max_topics:
                     raise Refused(f"at most {self.max_topics} topics for a connection")
                 allowed = self.authorise(ws, topic)
@@ -79,11 +81,6 @@ class TickerHandler(Handler):
             answer(ws, command, {"op": "error", "error": str(error)})
         return None
 
-    @staticmethod
-    def _epoch(ws: Connection) -> str:
-        assert ws.server is not None, "a client's connection has no topics"
-        return ws.server.epoch
-
     def _name(self, command: dict[str, Any]) -> str:
         topic = command.get("topic")
         if not isinstance(topic, str) or not topic or not topic.isprintable():
@@ -95,29 +92,44 @@ class TickerHandler(Handler):
         return topic
 
     def _subscribe(
-        self, ws: Connection, command: dict[str, Any], topic: str, since: int | None, allowed: Any
+        self,
+        ws: Connection,
+        command: dict[str, Any],
+        topic: str,
+        since: int | dict[str, int] | None,
+        allowed: Any,
     ) -> None:
         if not allowed:
             raise Refused(f"not allowed: {topic}")
+        server = ws.server
+        assert server is not None, "a client's connection has no topics"
         try:
-            sequence, replayed, complete = ws.subscribe(topic, since=since)
+            subscribed = ws.subscribe(topic, since=since)
         except ValueError as error:
             raise Refused(str(error)) from None
-        answer(
-            ws,
-            command,
-            {
-                "op": "subscribed",
-                "topic": topic,
-                "sequence": sequence,
-                "replayed": replayed,
-                "complete": complete,
-                "epoch": self._epoch(ws),
-            },
-        )
+        message = {
+            "op": "subscribed",
+            "topic": topic,
+            "sequence": subscribed.sequence,
+            "replayed": subscribed.replayed,
+            "complete": subscribed.complete,
+            "epoch": server.epoch,
+        }
+        if server.backplane is not None:
+            message["positions"] = subscribed.positions
+            if server not in speaking:
+                speaking[server] = weakref.WeakSet()
+                server._gap_listeners.append(tell_gap)
+            speaking[server].add(ws)
+        answer(ws, command, message)
 
     async def _subscribe_later(
-        self, ws: Connection, command: dict[str, Any], topic: str, since: int | None, pending: Any
+        self,
+        ws: Connection,
+        command: dict[str, Any],
+        topic: str,
+        since: int | dict[str, int] | None,
+        pending: Any,
     ) -> None:
         try:
             self._subscribe(ws, command, topic, since, await pending)
@@ -135,11 +147,52 @@ class TickerHandler(Handler):
 
         Returns, raises: as `Server.publish`; TypeError and ValueError of json.dumps.
         """
-        found = server._topics.find(topic)
-        message = {"topic": topic, "sequence": (0 if found is None else found.sequence) + 1, "data": data}
+        message = {"topic": topic, "sequence": server._topics.sequence_of(topic) + 1, "data": data}
+        if server.backplane is not None:
+            message["epoch"] = server.epoch
         return server.publish(
             topic, json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False), key=key
         )
+
+
+def positions(command: dict[str, Any]) -> int | dict[str, int] | None:
+    """Return where a client says it was: a number of this server's, or numbers by epoch."""
+    since, epoch = command.get("since"), command.get("epoch")
+    if since is None:
+        return None
+    if isinstance(since, dict):
+        if len(since) > MAX_POSITIONS:
+            raise Refused(f"since has {len(since)} positions, limit is {MAX_POSITIONS}")
+        wrong = next((one for one in since.values() if not is_sequence(one)), None)
+        if wrong is not None:
+            raise Refused(f"since has {wrong!r:.50}, expected sequence numbers")
+        return since
+    if not is_sequence(since):
+        raise Refused(f"since is {since!r:.50}, expected a sequence number")
+    return {epoch: since} if isinstance(epoch, str) else since
+
+
+def is_sequence(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_SEQUENCE
+
+
+def tell_gap(server: Server, topics: frozenset[str] | None) -> None:
+    """Tell clients that messages of what they subscribed to may be missing."""
+    clients = speaking.get(server, ())
+    told: dict[Connection, list[str | None]] = {}
+    if topics is None:
+        told = {ws: [None] for ws in clients}
+    else:
+        for topic in topics:
+            for ws in audience(server._topics, topic):
+                if ws in clients:
+                    told.setdefault(ws, []).append(topic)
+    for ws, names in told.items():
+        for name in names:
+            try:
+                ws.send(json.dumps({"op": "gap", "topic": name}, separators=(",", ":"), ensure_ascii=False))
+            except ConnectionClosed:
+                break
 
 
 def parse(message: Any) -> dict[str, Any]:

@@ -176,7 +176,9 @@ cdef class Connection(Handling):
             topic: a name; or a pattern, where `*` stands for one part of a name between dots and, as
                 the last part, for the whole rest: "trades.*", "*.btc".
             since: the number of the last message that the peer has; what the topic's history has of
-                those after it is queued. None queues what the topic retains.
+                those after it is queued. With a backplane numbers by the epoch of the server that published,
+                see `Subscribed.positions`; a number alone is one of this server's. None queues what the
+                topic retains.
 
         Returns: `(sequence, replayed, complete)`: the number of the topic's last message, how many were
             queued just now, and whether these are all since `since`.

@@ -17,6 +17,8 @@ cdef class Frames:
     cdef uint8_t header_size    # of the plain frame
 
     cdef int encode(self, const Payload *payload) except -1
+    # Take over a plain frame that another process encoded. Raises ValueError for what is no whole data message.
+    cdef int adopt(self, bytes frame) except -1
     # Which one is for a connection: 0, the plain one, or another. It is made, and the connection's
     # compressor starts anew behind it, so that it has to be sent.
     cdef int variant(self, Deflating *deflating) except -1

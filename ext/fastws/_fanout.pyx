@@ -1,13 +1,15 @@
 """Frames for many: one message, encoded once, and compressed once for each window in use.
 
-In: a message. Out: its frames, unmasked. RFC 6455 5.2 and RFC 7692 7.2.1.
+In: a message, or its plain frame from another process. Out: its frames, unmasked. RFC 6455 5.2 and RFC 7692 7.2.1.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from fastws._deflate cimport Deflating, forget_output, is_worth, shared_frame
-from fastws._frames cimport WS_FIN, WS_HEADER_MAX, ws_header_encode
+from fastws._frames cimport (
+    WS_BINARY, WS_FIN, WS_HEADER_MAX, WS_TEXT, ws_header, ws_header_decode, ws_header_encode,
+)
 from fastws._messages cimport Payload
 
 
@@ -21,6 +23,18 @@ cdef class Frames:
         self.opcode = payload.opcode
         self.header_size = <uint8_t>ws_header_encode(header, WS_FIN | payload.opcode, payload.size)
         self.frames[0] = header[:self.header_size] + payload.data[:payload.size]
+        return 0
+
+    cdef int adopt(self, bytes frame) except -1:
+        cdef ws_header header
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(frame)
+        cdef int used = ws_header_decode(<const uint8_t *>PyBytes_AS_STRING(frame), <size_t>size, 0, 0, &header)
+        if (used <= 0 or not header.fin or (header.opcode != WS_TEXT and header.opcode != WS_BINARY)
+                or header.length != <uint64_t>(size - used)):
+            raise ValueError(f"frame of {size} bytes begins with {frame[:4].hex()}, expected one whole data message")
+        self.opcode = header.opcode
+        self.header_size = <uint8_t>used
+        self.frames[0] = frame
         return 0
 
     cdef int variant(self, Deflating *deflating) except -1:

@@ -3,6 +3,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastws._endpoint cimport Endpoint
 from fastws._fanout cimport VARIANTS, Frames
+from fastws._keeping cimport Kept
+from fastws._results cimport PublishResult
 
 
 # A subscriber: the connection (borrowed: it leaves before it goes), the place of this subscription
@@ -40,14 +42,15 @@ cdef class Topic:
 
     # --- for late ones
     cdef readonly uint64_t sequence  # of the last message; 0: none yet
-    cdef dict retained              # the last Frames by key; None: not kept
-    cdef uint32_t max_retained
-    cdef object history             # deque of (sequence, time, Frames), oldest first; None: not kept
-    cdef double history_seconds
+    cdef readonly Kept kept         # None: nothing is
+    # The last number of each other server that has published for it, by epoch; None: none has.
+    cdef dict positions
+    cdef readonly str rule          # the declaration that holds for it, or None
 
     cdef object on_join, on_leave
 
     # --- since the topic was made
+    cdef readonly uint64_t received, missing  # of what other servers published
     cdef readonly uint64_t published, queued, dropped, conflated, closed
 
     cdef int add(self, Endpoint endpoint) except -1
@@ -56,19 +59,8 @@ cdef class Topic:
     cdef int deliver(self, Endpoint endpoint, Frames frames, bint live, str key, PublishResult result) except -1
     cdef int deliver_all(self, uint32_t publication, Topic topic, Endpoint exclude, Frames frames, str key,
                          PublishResult result) except -1
-    cdef int keep(self, Frames frames, str key) except -1
-
-
-cdef class PublishResult:
-    cdef readonly uint64_t sequence
-    cdef readonly uint32_t subscribers, queued, dropped, conflated, closed
-    cdef list slow                  # connections to be closed
-
-
-cdef class Subscribed:
-    cdef readonly uint64_t sequence
-    cdef readonly uint32_t replayed
-    cdef readonly bint complete
+    cdef int keep(self, str epoch, uint64_t sequence, Frames frames, str key, double wall) except -1
+    cdef dict last(self)
 
 
 cdef class Topics:
@@ -77,6 +69,13 @@ cdef class Topics:
     cdef dict rules                 # options of declared names, in order
     cdef uint32_t publication       # the number of the one under way
     cdef object logger
+    cdef readonly str epoch         # of the server
+    cdef object relay               # a fastws.backplane.Relay, or None
+    # With a relay: the last numbers of topics that are forgotten, the longest forgotten first, and the
+    # highest number of those that are forgotten here, too.
+    cdef dict numbers
+    cdef uint64_t floor
+    cdef uint64_t clock             # when the last message was published, in milliseconds since 1970
     # Frames that were published just now, side by side: for each variant a bytes object of RUN bytes, of
     # which so many are in use. Subscribers that read are sent them from there.
     cdef list runs
@@ -91,6 +90,7 @@ cdef class Topics:
     cdef int prune(self, Topic topic) except -1
     cdef PublishResult publish(self, str name, object message, object text, Endpoint exclude, str key,
                                object compress)
+    cdef int spread(self, Topic topic, Endpoint exclude, Frames frames, str key, PublishResult result) except -1
     cdef int account(self, Topic topic, PublishResult result) except -1
     cdef object subscribe(self, Endpoint endpoint, str name, object since)
     cdef bint unsubscribe(self, Endpoint endpoint, str name) except -1

@@ -9,7 +9,6 @@ beside others, gone in a moment. For one that does not, its outbox holds referen
 all subscribers, and the topic's policy bounds them.
 """
 
-import collections
 import logging
 import re
 import time
@@ -20,13 +19,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
 from fastws._fanout cimport VARIANTS, Frames
+from fastws._keeping cimport Kept
 from fastws._messages cimport Payload, encode_message
 from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_new, outbox_publish
+from fastws._results cimport PublishResult, Subscribed
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *) noexcept
@@ -36,57 +37,19 @@ cdef enum:
     # Frames side by side that subscribers share, in bytes; and the longest among them.
     RUN = 16 * 1024
     LONGEST_SHARED = 2048
+    # Numbers of forgotten topics that are kept.
+    MAX_NUMBERS = 65536
 
 
 POLICIES = {"close": POLICY_CLOSE, "drop": POLICY_DROP, "drop-oldest": POLICY_DROP_OLDEST, "latest": POLICY_LATEST}
-
-cdef class Subscribed:
-    """
-    What `subscribe` returns; also to be unpacked, in this order.
-
-    Attributes:
-        sequence: the number of the topic's last message, 0 before the first.
-        replayed: how many retained or missed messages were queued.
-        complete: whether these are all that came after `since`; True without `since`.
-    """
-
-    def __iter__(self):
-        return iter((self.sequence, self.replayed, bool(self.complete)))
-
-    def __eq__(self, other):
-        return tuple(self) == tuple(other) if isinstance(other, (tuple, Subscribed)) else NotImplemented
-
-    def __hash__(self):
-        return hash(tuple(self))
-
-    def __repr__(self):
-        return f"Subscribed(sequence={self.sequence}, replayed={self.replayed}, complete={bool(self.complete)})"
-
 
 cdef Subscribed subscribed(Topic topic, uint32_t replayed, bint complete):
     cdef Subscribed self = Subscribed.__new__(Subscribed)
     self.sequence = topic.sequence
     self.replayed = replayed
     self.complete = complete
+    self.positions = None if topic.is_pattern else topic.last()
     return self
-
-
-cdef class PublishResult:
-    """
-    What became of a message that was published.
-
-    Attributes:
-        sequence: its number in its topic, from 1.
-        subscribers: connections that it was for.
-        queued: those for which it waits, or has left.
-        dropped: messages, this one or an older, that slow subscribers do not get.
-        conflated: subscribers for which it took the place of an older one with its key.
-        closed: slow subscribers that are being closed.
-    """
-
-    def __repr__(self):
-        return (f"PublishResult(sequence={self.sequence}, subscribers={self.subscribers}, queued={self.queued}, "
-                f"dropped={self.dropped}, conflated={self.conflated}, closed={self.closed})")
 
 
 cdef class Topic:
@@ -95,8 +58,12 @@ cdef class Topic:
 
     Attributes:
         name: what connections subscribe to.
+        rule: the declaration that holds for it, or None.
+        kept: internal.
         sequence: the number of its last message.
-        published: messages.
+        published: messages, by this server.
+        received: messages that came from other servers.
+        missing: those that did not come, by the gaps in their numbers.
         queued, dropped, conflated, closed: the sums of `PublishResult`'s.
     """
 
@@ -133,13 +100,8 @@ cdef class Topic:
         self.policy = POLICIES[options["policy"]]
         self.max_bytes = options["max_bytes"]
         self.max_frames = options["max_frames"]
-        self.max_retained = options["retain"]
-        if self.max_retained and self.retained is None:
-            self.retained = {}
-        if options["history"] is not None or options["history_seconds"] is not None:
-            self.history = collections.deque(self.history or (), maxlen=options["history"])
-            seconds = options["history_seconds"]
-            self.history_seconds = -1.0 if seconds is None else seconds
+        retain, history, seconds = options["retain"], options["history"], options["history_seconds"]
+        self.kept = Kept(retain, history, seconds, self.kept) if retain or (history, seconds) != (None, None) else None
         self.on_join = options["on_join"]
         self.on_leave = options["on_leave"]
 
@@ -177,6 +139,8 @@ cdef class Topic:
         Py_INCREF(self)  # the subscription's
         self.count += 1
         own.count += 1
+        if self.count == 1 and self.topics.relay is not None:
+            self.topics.relay.interest(self.name)
         return 0
 
     cdef int remove(self, uint32_t place) except -1:
@@ -196,6 +160,8 @@ cdef class Topic:
             PyMem_Free(own.items)
             PyMem_Free(own)
             endpoint.subscriptions = NULL
+        if self.count == 0 and self.topics.relay is not None:
+            self.topics.relay.interest(self.name)
         Py_DECREF(self)
         return 0
 
@@ -258,34 +224,28 @@ cdef class Topic:
                 self.members[i].missed += result.dropped + result.conflated - before
         return 0
 
-    cdef int keep(self, Frames frames, str key) except -1:
-        """Keep what late subscribers may ask for."""
-        if self.retained is not None:
-            # Taken out first, so that the order is that of publication.
-            self.retained.pop(key, None)
-            self.retained[key] = frames
-            if len(self.retained) > self.max_retained:
-                del self.retained[next(iter(self.retained))]
-        if self.history is not None:
-            now = time.monotonic()
-            self.history.append((self.sequence, now, frames))
-            if self.history_seconds >= 0:
-                while now - self.history[0][1] > self.history_seconds:
-                    self.history.popleft()
+    cdef int keep(self, str epoch, uint64_t sequence, Frames frames, str key, double wall) except -1:
+        """Keep what late subscribers may ask for. `wall`: seconds since 1970 at the publisher."""
+        if self.kept is not None:
+            self.kept.keep(epoch, sequence, frames, key, wall)
         return 0
+
+    cdef dict last(self):
+        """Return the last number of each server that has published, by epoch."""
+        cdef dict last = {self.topics.epoch: self.sequence}
+        if self.positions is not None:
+            last.update(self.positions)
+        return last
 
     def replay(self, Endpoint endpoint, since):
         """Internal: queue what was kept. Returns: (messages, whether they are all, of those since `since`)."""
         cdef PublishResult result = PublishResult()
-        cdef list kept
-        complete = True
+        cdef list kept = []
         result.slow = []
-        if since is None:
-            kept = [] if self.retained is None else list(self.retained.values())
+        if self.kept is not None:
+            kept, complete = self.kept.replay(self.last(), since)
         else:
-            history = [] if self.history is None else self.history
-            kept = [frames for sequence, _, frames in history if sequence > since]
-            complete = since <= self.sequence and len(kept) == self.sequence - since
+            complete = since is None or since == self.last()
         for frames in kept:
             self.deliver(endpoint, frames, False, None, result)
             if result.slow:
@@ -301,10 +261,13 @@ cdef class Topics:
 
     Args:
         logger: for subscribers that are closed because they are slow.
+        epoch: the server's, which names its numbers.
     """
 
-    def __init__(self, logger):
+    def __init__(self, logger, str epoch not None):
         self.logger = logger
+        self.epoch = epoch
+        self.numbers = {}
         self.known = {}
         self.patterns = {}
         self.rules = {}
@@ -325,7 +288,10 @@ cdef class Topics:
             if rule == name or (not topic.is_pattern and "*" in rule and expression_of(rule).fullmatch(name)):
                 topic.declare(options)
                 topic.declared = rule == name
+                topic.rule = rule
                 break
+        if self.relay is not None:
+            topic.sequence = self.numbers.pop(name, self.floor)
         if topic.is_pattern:
             topic.expression = expression_of(name)
             self.patterns[name] = topic
@@ -342,7 +308,8 @@ cdef class Topics:
     cdef int prune(self, Topic topic) except -1:
         """Forget a topic for which there is no reason any more."""
         cdef Topic other
-        if topic.count or topic.declared or topic.retained or topic.history or self.known.get(topic.name) is not topic:
+        if (topic.count or topic.declared or (topic.kept is not None and not topic.kept.is_empty())
+                or self.known.get(topic.name) is not topic):
             return 0
         if topic.is_pattern:
             del self.known[topic.name]
@@ -353,6 +320,10 @@ cdef class Topics:
                     self.prune(other)
         elif not topic.patterns:
             del self.known[topic.name]
+            if self.relay is not None and topic.sequence:
+                self.numbers[topic.name] = topic.sequence
+                if len(self.numbers) > MAX_NUMBERS:
+                    self.floor = max(self.floor, <uint64_t>self.numbers.pop(next(iter(self.numbers))))
         return 0
 
     cdef const uint8_t *place_of(self, int variant, bytes frame) except? NULL:
@@ -384,7 +355,7 @@ cdef class Topics:
                                object compress):
         cdef Payload payload
         cdef Frames frames = Frames(compress)
-        cdef Topic topic, pattern
+        cdef Topic topic
         cdef PublishResult result = PublishResult()
         cdef object owner = encode_message(message, text, &payload)
         frames.encode(&payload)
@@ -394,14 +365,24 @@ cdef class Topics:
         topic.sequence += 1
         topic.published += 1
         result.sequence = topic.sequence
-        topic.keep(frames, key)
+        if topic.kept is not None or self.relay is not None:
+            # It does not go back: of two values of ours the later one is newer everywhere.
+            self.clock = max(self.clock, <uint64_t>(time.time() * 1000))
+            topic.keep(self.epoch, topic.sequence, frames, key, self.clock / 1000.0)
+        self.spread(topic, exclude, frames, key, result)
+        if self.relay is not None:
+            self.relay.published(topic, topic.sequence, key, frames.frames[0], compress, self.clock / 1000.0)
+        self.prune(topic)
+        return result
+
+    cdef int spread(self, Topic topic, Endpoint exclude, Frames frames, str key, PublishResult result) except -1:
+        """Deliver to the subscribers of a topic, and of the patterns that it matches."""
+        cdef Topic pattern
         self.publication += 1
         topic.deliver_all(self.publication, topic, exclude, frames, key, result)
         for pattern in topic.patterns:
             pattern.deliver_all(self.publication, topic, exclude, frames, key, result)
-        self.account(topic, result)
-        self.prune(topic)
-        return result
+        return self.account(topic, result)
 
     cdef int account(self, Topic topic, PublishResult result) except -1:
         """Count what became of deliveries, and close subscribers that were found too slow."""
@@ -424,8 +405,10 @@ cdef class Topics:
         cdef Topic other
         cdef Subscriptions *own = endpoint.subscriptions
         cdef uint32_t i
-        if topic.is_pattern and since is not None:
-            raise ValueError(f"since is {since!r}, but {name!r} is a pattern: only a topic has sequence numbers")
+        if since is not None:
+            if topic.is_pattern:
+                raise ValueError(f"since is {since!r}, but {name!r} is a pattern: only a topic has sequence numbers")
+            since = {self.epoch: since} if isinstance(since, int) else dict(since)
         if own != NULL:
             for i in range(own.count):
                 if own.items[i].topic == <PyObject *>topic:
@@ -472,13 +455,25 @@ cdef class Topics:
         """Internal: return the topic of that name, or None."""
         return self.known.get(name)
 
+    def attach(self, relay):
+        """Internal: let other servers take part, with None no more."""
+        self.relay = relay
+
+    def sequence_of(self, str name):
+        """Internal: return the number of the last message published here for a topic, 0 before the first."""
+        cdef Topic topic = self.known.get(name)
+        return topic.sequence if topic is not None else self.numbers.get(name, self.floor)
+
     def declare(self, str name, dict options):
         """Internal: `Server.topic`."""
         cdef Topic topic
         self.rules[name] = options
         topic = self.topic(name)
         topic.declared = True
+        topic.rule = name
         topic.declare(options)
+        if self.relay is not None:
+            self.relay.interest(name)
         return topic
 
 
@@ -495,7 +490,8 @@ cdef int leave_topics(Endpoint endpoint, bint tell) except -1:
     return 0
 
 
-cdef object expression_of(str pattern):
+def expression_of(str pattern not None):
+    """Return a compiled expression of the names that a pattern stands for."""
     # * is one part of a name, between dots; as the last part it is the whole rest.
     cdef bint rest = pattern.endswith(".*")
     cdef list parts = (pattern[:-1] if rest else pattern).split("*")

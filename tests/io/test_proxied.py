@@ -13,6 +13,8 @@ from wire import read_frame, serve
 
 import fastws
 
+pytestmark = pytest.mark.without_tls("what matters with it has parameters of its own")
+
 LINE = b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 443\r\n"
 BLOCK = (
     b"\r\n\r\n\x00\r\nQUIT\n"

@@ -1,0 +1,145 @@
+"""What a topic keeps for those who come late: the last message of each key, and the last messages.
+
+In: messages as they are published, here or elsewhere, and what other servers have kept. Out: the frames that a new
+subscriber gets. Messages are known by their publisher's epoch and its sequence number.
+"""
+
+import collections
+import time
+
+from libc.stdint cimport uint64_t
+
+from fastws._fanout cimport Frames
+
+
+cdef class Kept:
+    """
+    What one topic keeps.
+
+    Args:
+        retain: keys, 0 keeps none.
+        history: messages, None for no limit in number.
+        history_seconds: their age, None for no limit. With neither no history is kept.
+        before: the `Kept` that this one takes the place of.
+    """
+
+    def __init__(self, retain, history, history_seconds, Kept before=None):
+        self.max_retained = retain
+        self.merged = {} if before is None else before.merged
+        if retain:
+            self.retained = {} if before is None or before.retained is None else before.retained
+        if history is not None or history_seconds is not None:
+            held = () if before is None or before.history is None else before.history
+            self.history = collections.deque(held, maxlen=history)
+            self.history_seconds = -1.0 if history_seconds is None else history_seconds
+
+    @property
+    def limits(self):
+        """What it was made with: retain, history, history_seconds."""
+        if self.history is None:
+            return self.max_retained, None, None
+        return self.max_retained, self.history.maxlen, None if self.history_seconds < 0 else self.history_seconds
+
+    cdef bint is_empty(self) noexcept:
+        # Truth of a dict and of a deque cannot fail.
+        return not self.retained and not self.history
+
+    cdef int keep(self, str epoch, uint64_t sequence, Frames frames, str key, double wall) except -1:
+        """Keep a message that is published now. `wall`: its time at the publisher, in seconds since 1970."""
+        if self.retained is not None:
+            self.retain(epoch, sequence, frames, key, wall)
+        if self.history is not None and sequence > <uint64_t>self.merged.get(epoch, 0):
+            now = time.monotonic()
+            self.history.append((epoch, sequence, now, frames, key, wall))
+            self.expire(now)
+        return 0
+
+    def retain(self, str epoch, uint64_t sequence, Frames frames, str key, double wall):
+        """Internal: keep it as the last of its key, unless that is newer. All servers decide alike."""
+        held = self.retained.get(key)
+        if held is not None and (held[2], held[0], held[1]) >= (wall, epoch, sequence):
+            return
+        # Taken out first, so that the order is that of publication.
+        self.retained.pop(key, None)
+        self.retained[key] = (epoch, sequence, wall, frames)
+        if len(self.retained) > self.max_retained:
+            del self.retained[next(iter(self.retained))]
+
+    def expire(self, now):
+        """Internal: let go of what is too old."""
+        if self.history_seconds >= 0:
+            while self.history and now - self.history[0][2] > self.history_seconds:
+                self.history.popleft()
+
+    def replay(self, dict last, since):
+        """
+        Return what a subscriber gets.
+
+        Args:
+            last: the last number of each publisher known, by epoch.
+            since: the subscriber's last number of each, by epoch; None asks for what is retained.
+
+        Returns: (frames, whether these are all that came after `since`).
+        """
+        cdef list frames
+        if since is None:
+            return ([] if self.retained is None else [entry[3] for entry in self.retained.values()]), True
+        if not any(epoch in last for epoch in since):
+            return [], False
+        frames = [] if self.history is None else [
+            entry[3] for entry in self.history if entry[1] > since.get(entry[0], 0)]
+        missed = 0
+        for epoch, number in last.items():
+            if since.get(epoch, 0) > number:
+                return frames, False
+            missed += number - since.get(epoch, 0)
+        return frames, len(frames) == missed and all(epoch in last for epoch in since)
+
+    def entries(self):
+        """Return the history, and what is retained: lists of (epoch, sequence, wall, key, frame)."""
+        return ([] if self.history is None else [
+                    (epoch, sequence, wall, key, (<Frames>frames).frames[0])
+                    for epoch, sequence, _, frames, key, wall in self.history],
+                [] if self.retained is None else [
+                    (epoch, sequence, wall, key, (<Frames>frames).frames[0])
+                    for key, (epoch, sequence, wall, frames) in self.retained.items()])
+
+    def merge(self, list history, list retained):
+        """
+        Take over what another has kept, without what is here already.
+
+        Args: as `entries` returns them.
+        Raises: ValueError for a frame that is none.
+        """
+        cdef dict held
+        cdef list order
+        if self.retained is not None:
+            for epoch, sequence, wall, key, frame in (*history, *retained):
+                self.retain(epoch, sequence, adopted(frame), key, wall)
+        if self.history is not None and history:
+            now = time.monotonic()
+            today = time.time()
+            held = dict.fromkeys([entry[:2] for entry in self.history])
+            order = []
+            for epoch, sequence, wall, key, frame in history:
+                if (epoch, sequence) not in held:
+                    order.append((epoch, sequence, now - max(today - wall, 0.0), adopted(frame), key, wall))
+                    held[epoch, sequence] = None
+                self.merged[epoch] = max(sequence, self.merged.get(epoch, 0))
+            # By age, and of one publisher by number whatever its clock says: so numbers rise, and ages are of the past.
+            order.extend(self.history)
+            order.sort(key=lambda entry: entry[2])
+            numbers = {}
+            for entry in order:
+                numbers.setdefault(entry[0], []).append(entry)
+            for entries in numbers.values():
+                entries.sort(key=lambda entry: -entry[1])
+            self.history.clear()
+            self.history.extend([numbers[entry[0]].pop() for entry in order])
+            self.expire(now)
+
+
+cdef Frames adopted(bytes frame):
+    cdef Frames frames = Frames.__new__(Frames)
+    frames.adopt(frame)
+    return frames
