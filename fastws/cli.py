@@ -87,6 +87,12 @@ def main() -> None:
     help="Seconds that a worker may be stuck until it is replaced; 0: for ever.",
 )
 @click.option(
+    "--backplane",
+    metavar="URL",
+    help='Publish to other servers as well: local:///directory, redis://host, nats://host; "" is none.  '
+    "[default: FASTWS_BACKPLANE, or with several workers these]",
+)
+@click.option(
     "--trusted-proxy",
     "trusted_proxies",
     multiple=True,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import os
+import shutil
 import signal
 import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -33,6 +36,8 @@ from fastws.workers import Duty, Post
 Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 
 BACKLOG = 4096
+# Bytes of a directory's name where a socket's path is to fit behind it.
+MAX_DIRECTORY = 81
 
 
 def run(
@@ -63,7 +68,8 @@ def run(
         host, port, options: as for `serve`.
         workers: so many processes serve the port, and this one supervises them: it replaces those that end,
             and on SIGHUP all, one after another, without refusing a connection. Code is read anew where
-            `handler` is a name. None: this process serves.
+            `handler` is a name. What one publishes reaches the subscribers of all, over a `local` backplane
+            unless `backplane` or FASTWS_BACKPLANE says otherwise. None: this process serves.
         reload: replace the workers (one, if `workers` does not say) when a Python file changes in the current
             directory, or in these directories. Needs watchfiles, and the name of a handler.
         lifespan: called with the server; an async context manager around its life, where a
@@ -321,6 +327,9 @@ def supervise(
                 f"with {count} worker{'' if count == 1 else 's'} (kernels {kernels()}, loop uvloop)"
             )
 
+    directory = None if count == 1 or has_backplane(options) else directory_for_sockets()
+    if directory is not None:
+        program = dataclasses.replace(program, options=options | {"backplane": f"local://{directory}"})
     try:
         Supervisor(
             functools.partial(work, program),
@@ -332,11 +341,27 @@ def supervise(
             watch=None if folders is None else functools.partial(watch, folders),
         ).run()
     finally:
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
         for one in own:
             one.close()
         if unix is not None and own:
             with contextlib.suppress(OSError):
                 os.unlink(unix)
+
+
+def has_backplane(options: dict[str, Any]) -> bool:
+    """Tell whether workers were told how to publish to each other, or not to."""
+    return options.get("backplane") is not None or "FASTWS_BACKPLANE" in os.environ
+
+
+def directory_for_sockets() -> str:
+    """Make a directory of our own, with a name that leaves room for a socket's (108 bytes on Linux)."""
+    directory = tempfile.mkdtemp(prefix="fastws-")
+    if len(os.fsencode(directory)) > MAX_DIRECTORY:
+        os.rmdir(directory)
+        directory = tempfile.mkdtemp(prefix="fastws-", dir="/tmp")
+    return directory
 
 
 def loop_for(main: Coroutine[Any, Any, None]) -> None:

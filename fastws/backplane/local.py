@@ -1,7 +1,7 @@
 """The backplane `local`: between the servers of one host, over Unix sockets in a directory.
 
 Each server listens at `<epoch>.sock` and dials all others. In: what is published here, what others want.
-Out: packets of others. docs/decisions/0004-backplane.md says why every server dials every other.
+Out: packets of others. docs/decisions/0005-backplane.md says why every server dials every other.
 """
 
 from __future__ import annotations

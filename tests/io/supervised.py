@@ -33,6 +33,16 @@ class Who(fastws.Handler):
 
     def on_message(self, ws, message):
         ws.send(message)
+
+
+class Room(fastws.Handler):
+
+    def on_open(self, ws):
+        ws.subscribe("room")
+        ws.send(f"{fastws.worker_id()} {os.getpid()} {VERSION}")
+
+    def on_message(self, ws, message):
+        ws.server.publish("room", message)
 """
 
 
@@ -106,14 +116,14 @@ def process(command, cwd, **options):
         one.popen.stderr.close()
 
 
-def serving(place, *args, workers=2, **options):
+def serving(place, *args, workers=2, environment=(), **options):
     """Run the command line in the folder `place`, which gets the handlers above if it has none."""
     if not (place / "handlers.py").exists():
         (place / "handlers.py").write_text(HANDLERS)
     port = () if "--unix" in args else ("--port", 0)
     command = [sys.executable, "-m", "fastws", "serve", *args, *port, "--workers", workers]
     # Else code that is written within a second of the last is taken for the same.
-    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict(environment)}
     return process([str(part) for part in command], place, env=env, **options)
 
 
