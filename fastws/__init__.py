@@ -58,7 +58,8 @@ from fastws.headers import Headers
 from fastws.http11 import Request, Response
 from fastws.routing import route
 from fastws.running import run
-from fastws.server import Server, serve, unix_serve
+from fastws.server import Server
+from fastws.serving import serve, unix_serve
 from fastws.ticker import TickerHandler
 from fastws.typing import Data, Origin, Subprotocol
 from fastws.version import __version__

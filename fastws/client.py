@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastws._connection import Connection
 from fastws._settings import Settings
+from fastws.checks import number, queue_limits
 from fastws.client_handshake import USER_AGENT, ClientHandshake
 from fastws.exceptions import InvalidMessage, InvalidStatus, SecurityError
 from fastws.extensions import Deflate, compression_of
 from fastws.headers import Headers, HeadersLike
 from fastws.proxy import get_proxy, parse_proxy, tunnel
-from fastws.server import number, queue_limits
 from fastws.tls import client_context
 from fastws.transports import carrier_of, open_client
 from fastws.transports import check as check_transport

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastws._settings import Callbacks
 from fastws.handler import HandlerSource, handler_source
 from fastws.http11 import Request, Response, rejection
-from fastws.server import serve
+from fastws.serving import serve
 
 if TYPE_CHECKING:
     from fastws._connection import Connection

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastws._kernels import kernels
+from fastws.checks import number
 from fastws.draining import RATE, TIMEOUT
 from fastws.listening import listen_for_workers, listen_unix
 from fastws.reloading import check_reload, watch
-from fastws.server import Server, number, serve
+from fastws.server import Server
+from fastws.serving import serve
 from fastws.supervisor import Supervisor
 from fastws.systemd import Notifier, listen_sockets
 from fastws.targets import load_target

@@ -1,0 +1,24 @@
+"""
+Arguments that servers and clients have in common, and what is allowed.
+
+In: values as users give them. Out: nothing, or a ValueError that names the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+# The most messages, or the most and where receiving goes on.
+Queue = int | tuple[int | None, int | None] | None
+
+
+def number(name: str, value: float | None, minimum: float = 0) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= minimum
+    ):
+        raise ValueError(f"{name} is {value!r}, allowed are {minimum} and more, and None for no limit")
+
+
+def queue_limits(max_queue: Queue) -> None:
+    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, 0)
+    number("max_queue", high, 1)
+    if high is not None and low is not None and not 0 <= low <= high:
+        raise ValueError(f"max_queue is {max_queue!r}: the second figure must not exceed the first")
