@@ -22,7 +22,8 @@ from fastws.exceptions import (
 )
 from fastws.extensions import Agreed, Deflate, parse_extensions
 from fastws.headers import TOKEN, Headers, HeadersLike, accept_key, parse_list
-from fastws.http11 import REQUEST_LINE, Request, Response, ResponseReader, is_host
+from fastws.http11 import REQUEST_LINE, Request, Response, is_host
+from fastws.http11_responses import ResponseReader
 from fastws.uri import WebSocketURI, basic_credentials
 from fastws.version import __version__
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastws.client_handshake import USER_AGENT
 from fastws.exceptions import InvalidMessage, InvalidProxy, InvalidProxyMessage, InvalidProxyStatus
 from fastws.headers import Headers
-from fastws.http11 import ResponseReader
+from fastws.http11_responses import ResponseReader
 from fastws.uri import CONTROL, WebSocketURI, authority, basic_credentials, host_of, to_ascii, user_info
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from fastws.exceptions import (
 )
 from fastws.handshake import Policy, ServerHandshake
 from fastws.headers import Headers, accept_key
-from fastws.http11 import MAX_BODY, ResponseReader
+from fastws.http11_responses import MAX_BODY, ResponseReader
 from fastws.uri import WebSocketURI, parse_uri
 
 NONCE = bytes(range(16))
