@@ -17,7 +17,7 @@ from fastws.exceptions import (
     SecurityError,
 )
 from fastws.headers import Headers, parse_list
-from fastws.http11 import FieldList, HeadReader, Response
+from fastws.http11 import BAD_IN_FIELD_LINE, FieldList, HeadReader, Response
 
 # What a response may have, in bytes.
 MAX_LINE = 8 * 1024
