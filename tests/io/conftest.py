@@ -67,7 +67,8 @@ def run(request, monkeypatch):
         finally:
             loop.close()
         assert unheard == []
-        assert len(os.listdir("/proc/self/fd")) == before
+        # Fewer, when what an earlier test has left to the collector is closed meanwhile.
+        assert len(os.listdir("/proc/self/fd")) <= before
 
     return runner
 
