@@ -17,6 +17,7 @@ class Sample:
     received_bytes: int
     connections: int
     late: int
+    unanswered: int
     uncompressed: int
     stuck_closed: int
     latencies: list[tuple[int, int]]

@@ -167,6 +167,7 @@ SECOND = Plan(duration=1.0)
         (SECOND, {"loads": [BUSY]}, "load-saturated"),
         (Plan(duration=1.0, rate=3000.0), {"late": 5}, "rate-missed"),
         (Plan(duration=1.0, rate=2000.0), {"late": 5, "late_grew": True}, "late"),
+        (SECOND, {"unanswered": 3}, "unanswered"),
         (SECOND, {"loads": [Use(0.5, 0.5, 0.5, 0.2)]}, "load-waited"),
         (SECOND, {"server": Use(0.5, 0.5, 0.5, 0.2)}, "server-waited"),
         (SECOND, {"stolen_share": 0.1}, "stolen"),

@@ -110,10 +110,27 @@ def test_ratios_compare_within_each_round(modules):
     assert slow.figures["rate_ratio"] == pytest.approx((0.1 + 0.12) / 2)
 
 
+def test_rates_are_not_compared_with_a_yardstick_that_could_have_gone_faster(modules):
+    tables, _, _ = modules
+    cell = copy.deepcopy(CELL)
+    cell["servers"]["limit"]["runs"][1]["server_cpu_share"] = 0.3
+    assert all("rate_ratio" not in row.figures for row in tables.rows(cell))
+    assert all("cost_ratio" in row.figures for row in tables.rows(cell))
+
+
 def test_a_server_that_shares_its_core_with_other_work_is_marked(modules):
     tables, _, _ = modules
     assert [row.server for row in tables.rows(CELL) if row.disturbed] == ["crowded"]
     assert "crowded ~" in tables.markdown(CELL)
+
+
+@pytest.mark.parametrize("who", ["server_wait_share", "load_wait_share", "stolen_share"])
+def test_a_busy_machine_is_marked_where_only_half_load_or_the_run_alone_was_on_it(modules, who):
+    tables, _, _ = modules
+    quiet, busy = run_of(1e4, 100.0), run_of(5e3, 90.0, rate_due=5e3, **{who: 0.2})
+    at_half, beside = server(quiet, half_load=[busy]), server(quiet | {"alone": busy})
+    rows = tables.rows(CELL | {"servers": {"half": at_half, "alone": beside}})
+    assert [row.disturbed for row in rows] == [True, True]
 
 
 def test_the_report_ranks_in_order_and_says_what_was_measured(modules):

@@ -48,7 +48,7 @@ cdef extern from "load.h" nogil:
         uint64_t count
 
     struct summary:
-        uint64_t messages, handshakes, sent_bytes, received_bytes, uncompressed, cpu_ns, waited_ns, late_now
+        uint64_t messages, handshakes, sent_bytes, received_bytes, uncompressed, cpu_ns, waited_ns, late_now, unanswered_now
         unsigned connections_now, stuck_closed_now, error_count
         error_count *errors
         uint64_t *latencies
@@ -117,6 +117,7 @@ class Sample:
         sent_bytes, received_bytes: Before TLS, and after it; with the opening handshakes.
         connections: Open now.
         late: Open loop: messages that are due now and not written.
+        unanswered: Answers that are to come, or in fanout deliveries.
         uncompressed: Messages that came uncompressed on connections which had agreed on compression.
         stuck_closed: Stuck connections that the server has closed by now.
         latencies: (nanoseconds, count), ascending, to three digits: from the write to the answer or delivery, with a
@@ -128,7 +129,7 @@ class Sample:
     def __init__(self):
         self.seconds = self.cpu_seconds = self.waited_seconds = 0.0
         self.messages = self.handshakes = self.sent_bytes = self.received_bytes = 0
-        self.connections = self.late = self.uncompressed = self.stuck_closed = 0
+        self.connections = self.late = self.unanswered = self.uncompressed = self.stuck_closed = 0
         self.latencies = []
         self.handshake_latencies = []
         self.errors = {}
@@ -437,6 +438,7 @@ cdef class Load:
         sample.received_bytes = now.received_bytes
         sample.connections = now.connections_now
         sample.late = now.late_now
+        sample.unanswered = now.unanswered_now
         sample.uncompressed = now.uncompressed
         sample.stuck_closed = now.stuck_closed_now
         sample.latencies = counts_of(now.latencies)

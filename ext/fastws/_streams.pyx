@@ -196,19 +196,22 @@ cdef class Streams(Encrypting):
     # ------------------------------------------------------------------ input again
 
     cdef int resume(self, Endpoint connection) except -1:
+        cdef Link link
         if connection.fd < 0:
             return 0
+        link = connection.extras.link
         if connection.phase == RUNNING and (
-                connection.rest != NULL or (connection.tls is not None and connection.tls.ended)):
+                connection.rest != NULL or link.ended or (connection.tls is not None and connection.tls.ended)):
             # Not here: the caller may be a handler, whose messages would overtake each other.
             if self.delivering is not connection:
                 self.loop.call_soon(self.resume_now, connection)
             return 0
-        (<Link>connection.extras.link).resume_reading()
+        link.resume_reading()
         return 0
 
     def resume_now(self, Endpoint connection):
         """Internal: deliver what was received while delivery was held, then receive again."""
+        cdef Link link
         if connection.fd < 0:
             return
         self.update_clock()
@@ -219,7 +222,10 @@ cdef class Streams(Encrypting):
         if connection.tls is not None and connection.tls.ended:
             self.end_encrypted(connection)
         if connection.fd >= 0 and not connection.held and connection.rest == NULL:
-            (<Link>connection.extras.link).resume_reading()
+            link = connection.extras.link
+            link.resume_reading()
+            if link.ended and connection.phase == RUNNING:
+                connection.end_received()
 
     # ------------------------------------------------------------------ TLS
 
@@ -496,8 +502,10 @@ cdef class Link:
         if connection.phase == LINGERING:
             if connection.outbox == NULL:
                 self.carrier.shut(connection)
-        else:
+        elif connection.phase != RUNNING or connection.rest == NULL:
             connection.end_received()
+        # Else it comes behind what waits to be delivered, see resume_now: of what came before the opening handshake
+        # was complete, nobody has made the transport pause.
         return not self.tls
 
     def pause_writing(self):
@@ -510,7 +518,7 @@ cdef class Link:
         cdef Connection connection = self.connection
         if connection is not None and connection.fd >= 0 and connection.blocked:
             connection.blocked = False
-            if connection.outbox == NULL:
+            if connection.outbox == NULL and (connection.tls is None or connection.tls.waiting is None):
                 connection.output_left()
                 if connection.phase == LINGERING:
                     self.carrier.shut(connection)

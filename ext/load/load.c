@@ -161,9 +161,10 @@ unsigned load_opened(const struct load *load) {
 
 const struct summary *load_summary(struct load *load) {
     struct summary *summary = &load->summary;
-    summary->late_now = 0;
+    summary->late_now = summary->unanswered_now = 0;
     summary->stuck_closed_now = 0;
     summary->connections_now = load->live_count;
+    for (uint32_t i = 0; i < load->live_count; i++) summary->unanswered_now += outstanding(load, &load->connections[load->live[i]]);
     for (uint32_t i = 0; load->plan.rate && i < load->live_count; i++) summary->late_now += load->connections[load->live[i]].send_due;
     if (load->plan.rate && load->started && !load->stopped) {
         uint64_t since = clock_ns(CLOCK_MONOTONIC) - load->schedule_ns, due = (uint64_t)((double)since / load->interval_ns);

@@ -65,6 +65,7 @@ struct summary {
     uint64_t messages, handshakes, sent_bytes, received_bytes, uncompressed;
     uint64_t cpu_ns, waited_ns;         /* of load_run(): running, and ready to run while the cores did something else */
     uint64_t late_now;                  /* open loop: messages that are due and not written */
+    uint64_t unanswered_now;            /* answers that are to come; fanout: deliveries */
     unsigned connections_now, stuck_closed_now;
     unsigned error_count;
     struct error_count { char text[ERROR_TEXT]; uint64_t count; } errors[MAX_ERRORS];

@@ -252,7 +252,9 @@ static void on_event(struct load *load, struct connection *c, uint32_t events) {
     if (c->ssl && writing) want_writing(load, c, false);
     if (c->ssl || events & ~(uint32_t)EPOLLOUT) more = receive(load, c);
     /* A server that is written to faster than it is read from would have to keep the difference. */
-    if (writing && c->state == OPEN && (!more || c->ssl)) write_due(load, c);
+    if (!writing || c->state != OPEN || (more && !c->ssl) || !write_due(load, c)) return;
+    /* As receive() has left it: what libssl still holds is to be told of, though all is written. */
+    if (more) want_writing(load, c, true);
 }
 
 static void find_silent(struct load *load, uint64_t now) {

@@ -82,6 +82,7 @@ class Outcome:
         left: connections that were open when it ended.
         late: messages that were due in it, and were not sent.
         late_grew: they became more and more.
+        unanswered: messages or deliveries that were waited for at the end, and did not come.
         uncompressed: answers that came uncompressed although compression was agreed upon.
         stuck_closed: connections that read nothing, and that the server closed.
         latencies: of what was answered in the window, and of what was sent in it and answered after it.
@@ -105,6 +106,7 @@ class Outcome:
     received_bytes: int = 0
     late: int = 0
     late_grew: bool = False
+    unanswered: int = 0
     uncompressed: int = 0
     stuck_closed: int = 0
     latencies: Latencies = field(default_factory=Latencies)
@@ -452,4 +454,6 @@ class Conductor:
                 self.observe(point)
         elif answer in ("draining", "drained") and self.plan.mode != "storm":
             outcome.latencies.add(taken.latencies)
+            if answer == "drained" and self.plan.expected != "any":
+                outcome.unanswered += taken.unanswered
         return str(answer)

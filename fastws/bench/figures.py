@@ -34,6 +34,7 @@ class Taken(NamedTuple):
     latencies: list[tuple[int, int]]
     handshake_latencies: list[tuple[int, int]]
     errors: dict[str, int]
+    unanswered: int = 0
 
     @classmethod
     def of(cls, sample: Any) -> Taken:

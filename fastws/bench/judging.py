@@ -170,6 +170,14 @@ def warnings(plan: Plan, outcome: Outcome, latency: dict[str, Any] | None) -> li
         found.append(Warned("rate-missed", missed))
     elif outcome.late_grew:
         found.append(Warned("late", f"{outcome.late:,} messages were due and not sent, and they became more"))
+    if outcome.unanswered:
+        found.append(
+            Warned(
+                "unanswered",
+                f"{outcome.unanswered:,} {plan.units} never came, though they were waited for, "
+                "and are in no percentile",
+            )
+        )
     waited = max((use.wait_share for use in outcome.loads), default=0.0)
     if waited > WAITED:
         found.append(

@@ -129,6 +129,7 @@ def totals(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "connections_opened": outcome.opened,
         "connections_left": outcome.left,
         "late": outcome.late,
+        "unanswered": outcome.unanswered,
         "uncompressed": outcome.uncompressed,
         "stuck_closed": outcome.stuck_closed,
     }

@@ -120,12 +120,16 @@ class Worker:
             stopped = stopped or (self.mode != "storm" and not taken.connections)
         if sending:
             self.load.stop()
-            # Quiet for `drain` seconds: nothing more is coming.
+            # Who stands still is waited for as well: the longest latencies are those of its answers.
+            # Where anything is expected they cannot be told from what comes unasked: quiet for `drain`
+            # seconds, nothing more is coming.
+            compared = self.arguments["expected"] != "any"
             until = time.monotonic() + DRAIN_SECONDS
             while True:
                 self.load.step(drain)
                 taken = self.take()
-                if not taken.messages or time.monotonic() >= until or self.told_to_stop():
+                over = not (taken.unanswered if compared else taken.messages)
+                if over or time.monotonic() >= until or self.told_to_stop():
                     break
                 self.parent.send(("draining", taken))
         else:

@@ -226,6 +226,37 @@ def test_a_stall_shows_in_every_message_that_was_due_in_it():
     assert slow() <= 10
 
 
+def test_a_stall_at_the_end_is_waited_for():
+    def stalling(ws):
+        for number, message in enumerate(ws):
+            if number == 60:
+                time.sleep(1.5)
+            ws.send(message)
+
+    with answering(stalling) as url:
+        made = document(url, "-c", 1, "-d", 0.4, "--warmup", 0.1, "--rate", 200)
+    assert made["latency"]["max"] > 1.2e9
+    assert made["totals"]["unanswered"] == 0
+
+
+def test_answers_that_never_come_are_told():
+    over = threading.Event()
+
+    def mute(ws):
+        for number, message in enumerate(ws):
+            if number == 60:
+                over.wait(LIMIT)
+            ws.send(message)
+
+    with answering(mute) as url:
+        try:
+            made = document(url, "-c", 1, "-d", 0.4, "--warmup", 0.1, "--rate", 200)
+        finally:
+            over.set()
+    assert made["totals"]["unanswered"] >= 35
+    assert "unanswered" in [warned["code"] for warned in made["warnings"]]
+
+
 def test_nobody_listening_is_told_with_status_1():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import websockets
-from peers import HANDSHAKE, Echo, port_of, raw
+from peers import HANDSHAKE, Echo, half_close, masked, port_of, raw
 
 import fastws
 
@@ -71,6 +71,32 @@ def test_process_request_answers_or_lets_pass(run, kind):
                 await client.send("x")
                 assert await client.recv() == "x"
             assert (await ask(server, PAGE.replace(b"/page", b"/")))[0] == b"HTTP/1.1 426 Upgrade Required"
+
+    run(main)
+
+
+def test_messages_that_came_before_the_answer_are_delivered_before_the_end(run):
+    got, over = [], asyncio.Event()
+
+    async def on_message(_ws, message):
+        got.append(message)
+        await asyncio.sleep(0.02)
+
+    async def main():
+        early = b"".join(masked(0x81, text) for text in (b"1", b"2", b"3"))
+        options = {
+            "on_message": on_message,
+            "on_close": lambda *_: over.set(),
+            "process_request": lambda *_: asyncio.sleep(0.02),
+        }
+        async with (
+            fastws.serve(host="127.0.0.1", port=0, **options) as server,
+            raw(server, HANDSHAKE + early) as (reader, writer),
+        ):
+            await reader.readuntil(b"\r\n\r\n")
+            half_close(writer)
+            await over.wait()
+        assert got == ["1", "2", "3"]
 
     run(main)
 

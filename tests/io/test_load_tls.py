@@ -5,7 +5,19 @@ import asyncio
 import pytest
 import trustme
 from certificates import authority, server_context
-from loading import Run, background, error_of, loading, ours, response_to, started, theirs
+from loading import (
+    Run,
+    background,
+    by_hand,
+    error_of,
+    frame,
+    loading,
+    ours,
+    read_message,
+    response_to,
+    started,
+    theirs,
+)
 
 from fastws._load import LoadError
 
@@ -40,6 +52,20 @@ def test_tls_unverified():
     plan = {"tls": True, "insecure": True}
     with theirs(ssl=server_context("localhost")) as server, started(server.port, **plan) as run:
         assert run.until(lambda run: run.messages >= 10).errors == {}
+
+
+def test_more_records_than_are_read_in_a_turn():
+    """What libssl has taken from the socket makes no descriptor readable; these all fit into its buffer."""
+    number = 200
+
+    async def script(reader, writer):
+        while True:
+            # A record each, sent together.
+            writer.writelines([frame(*await read_message(reader)) for _ in range(number)])
+
+    plan = {"tls": True, "insecure": True, "sizes": [(16, 1)], "in_flight": number, "timeout": 2}
+    with by_hand(script, ssl=server_context("localhost")) as server, started(server.port, **plan) as run:
+        assert run.until(lambda run: run.messages >= 5 * number or run.errors).errors == {}
 
 
 def test_a_storm_over_tls(cafile):
