@@ -48,7 +48,8 @@ cdef extern from "load.h" nogil:
         uint64_t count
 
     struct summary:
-        uint64_t messages, handshakes, sent_bytes, received_bytes, uncompressed, cpu_ns, waited_ns, late_now, unanswered_now
+        uint64_t messages, handshakes, sent_bytes, received_bytes, uncompressed, cpu_ns, waited_ns
+        uint64_t late_now, unanswered_now
         unsigned connections_now, stuck_closed_now, error_count
         error_count *errors
         uint64_t *latencies
