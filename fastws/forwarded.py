@@ -70,12 +70,13 @@ class Proxies:
         return self.source == "PROXY"
 
     def trusts(self, address: Any) -> bool:
-        """Tell whether an address as a socket has it, or a host alone, is a trusted proxy's."""
+        """Tell whether an address as a socket has it is a trusted proxy's."""
         if self._all:
             return True
         if isinstance(address, tuple):
             return self._is_trusted(address[0])
-        return self._unix if not address else self._is_trusted(address)
+        # Of a Unix socket: a name that whoever connects has chosen, "10.0.0.1" perhaps, or none.
+        return self._unix
 
     def _look_up(self, host: str) -> bool:
         try:

@@ -178,6 +178,11 @@ class Life:
         if self.server is not None:
             self.end()
 
+    def stop_once(self, replaced: bool = False) -> None:
+        """End as `stop` does at first; when it has been asked for, whoever asked, nothing changes."""
+        if not self.asked:
+            self.stop(replaced)
+
     def abort(self) -> None:
         """End at once."""
         self.asked = 1
@@ -269,13 +274,24 @@ class Life:
     async def as_worker(self, post: Post, serving: serve) -> None:
         """Serve in a worker."""
         orders: dict[str, Callable[[], None]] = {
-            "stop": self.stop,
-            "drain": functools.partial(self.stop, True),
+            "stop": self.stop_once,
+            "drain": functools.partial(self.stop_once, True),
             "abort": self.abort,
         }
+        signalled = False
+
+        def terminate() -> None:
+            # One that is for the whole group comes here as well as by way of the supervisor: that is once.
+            nonlocal signalled
+            if signalled:
+                self.abort()
+            else:
+                signalled = True
+                self.stop_once()
+
         duty = Duty(post, asyncio.get_running_loop(), lambda order: orders[order]())
         try:
-            await self.live(serving, {signal.SIGTERM: self.stop}, duty.ready)
+            await self.live(serving, {signal.SIGTERM: terminate}, duty.ready)
         finally:
             duty.end()
 

@@ -43,6 +43,8 @@ LONG_LIFE = 10.0
 # Seconds that a worker may take to get ready, at least; and over its time to end, or to die of SIGABRT.
 START_TIMEOUT = 60.0
 GRACE = 2.0
+# Seconds over the time to wake up from which on it was this process that stood still.
+LATE = 1.0
 
 STATUS_PERIOD = 5.0
 
@@ -141,7 +143,15 @@ class Supervisor:
             self._begin_due(now)
             self._kill_overdue(now)
             self._tell_manager(now)
-            for key, _ in self._selector.select(max(0.0, self._next_deadline(now) - now)):
+            until = self._next_deadline(now)
+            ready = self._selector.select(max(0.0, until - now))
+            then = time.monotonic()
+            if then - until > LATE:
+                # This process was stopped, and so perhaps were they: they have the time that was left.
+                for worker in self._workers.values():
+                    if worker.deadline is not None:
+                        worker.deadline += then - now
+            for key, _ in ready:
                 key.data()
 
     def _next_deadline(self, now: float) -> float:
@@ -214,7 +224,11 @@ class Supervisor:
         worker.deadline = None
         worker.is_ready = True
         slot.failures = 0
-        if slot.coming is not worker or self._stops:
+        if self._stops:
+            # It was told to end while it started, and does so as one that serves.
+            self._expect_end(worker, self._drain_timeout)
+            return
+        if slot.coming is not worker:
             return
         slot.coming, old, slot.current = None, slot.current, worker
         if old is not None:
@@ -331,8 +345,11 @@ class Supervisor:
 
     def _send_away(self, worker: Worker, order: str) -> None:
         worker.tell(order)
+        self._expect_end(worker, 0.0 if order == "abort" else self._drain_timeout)
+
+    @staticmethod
+    def _expect_end(worker: Worker, limit: float | None) -> None:
         worker.is_leaving = True
-        limit = 0.0 if order == "abort" else self._drain_timeout
         worker.deadline = None if limit is None else time.monotonic() + limit + GRACE
 
     def _kill_overdue(self, now: float) -> None:

@@ -87,8 +87,9 @@ class Link(asyncio.Protocol):
 class Inlet(Link):
     """The end that dialled, and receives what it asked for."""
 
-    def __init__(self, engine: LocalBackplane) -> None:
+    def __init__(self, engine: LocalBackplane, epoch: str) -> None:
         super().__init__(engine)
+        self.epoch = epoch
         self.clean = False
         self._pings: collections.deque[asyncio.Future[None]] = collections.deque()
         self._kept: tuple[list[Entry], list[Entry]] = ([], [])
@@ -97,6 +98,8 @@ class Inlet(Link):
         super().connection_made(transport)
         self._write(message(HELLO, bytes.fromhex(self.engine.receiver.epoch)))
         self.want(self.engine.receiver.wanted(), set())
+        # Now, and not when who dialled hears of it: what is wanted from here on is said here, too.
+        self.engine.inlets[self.epoch] = self
 
     def _write(self, data: bytes) -> None:
         if self.transport is not None:
@@ -118,6 +121,8 @@ class Inlet(Link):
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        if self.engine.inlets.get(self.epoch) is self:
+            del self.engine.inlets[self.epoch]
         for pong in self._pings:
             if not pong.done():
                 pong.set_exception(ConnectionError("a server of this host is gone"))

@@ -19,6 +19,8 @@ from fastws.backplane.links import Inlet, Outlet
 SOCKET = re.compile(r"([0-9a-f]{16})\.sock")
 # Seconds for others to answer when the server starts.
 START = 5.0
+# Seconds after which a link that is cut was a good one.
+STEADY = 5.0
 MAX_PATH = 107  # bytes that sockaddr_un has for a name
 MAX_ROUTES = 65536
 
@@ -45,7 +47,7 @@ class LocalBackplane(Backplane):
         self._path = self._path_of(receiver.epoch)
         if len(os.fsencode(self._path)) + 4 > MAX_PATH:
             raise ValueError(f"{self._path!r} is too long for a socket, limit is {MAX_PATH - 4} bytes")
-        self._inlets: dict[str, Inlet] = {}
+        self.inlets: dict[str, Inlet] = {}
         self._dialling: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._server: asyncio.AbstractServer | None = None
@@ -57,7 +59,7 @@ class LocalBackplane(Backplane):
     @property
     def peers(self) -> set[str]:
         """The epochs of the other servers that this one receives from."""
-        return set(self._inlets)
+        return set(self.inlets)
 
     def epochs(self) -> set[str]:
         """Return the epochs of the other servers that are there, as far as this one knows."""
@@ -73,6 +75,7 @@ class LocalBackplane(Backplane):
         try:
             # Under its name only when it listens: who is refused there knows that nobody will.
             sock.bind(self._path + ".new")
+            os.chmod(self._path + ".new", 0o600)
             sock.listen(256)
             os.rename(self._path + ".new", self._path)
             loop = self.receiver.loop
@@ -129,7 +132,7 @@ class LocalBackplane(Backplane):
         try:
             while inlet is None or not inlet.clean:
                 try:
-                    _, inlet = await loop.create_unix_connection(lambda: Inlet(self), path)
+                    _, inlet = await loop.create_unix_connection(lambda: Inlet(self, epoch), path)
                 except FileNotFoundError:
                     break
                 except ConnectionRefusedError:
@@ -141,20 +144,20 @@ class LocalBackplane(Backplane):
                     self.receiver.logger.debug("backplane: %s: %s", path, error)
                     await asyncio.sleep(delays.next())
                     continue
-                self._inlets[epoch] = inlet
                 self._changed.set()
                 if linked:
                     self.receiver.stats.reconnects += 1
                 linked += 1
                 if linked == 1:
                     self.receiver.connected()
+                since = loop.time()
                 await inlet.over
-                del self._inlets[epoch]
+                if loop.time() - since > STEADY:
+                    delays.reset()
                 if not inlet.clean:
                     self.receiver.gap(None)
                     await asyncio.sleep(delays.next())
         finally:
-            self._inlets.pop(epoch, None)
             self._dialling.pop(epoch, None)
             self._changed.set()
             if inlet is not None and inlet.transport is not None:
@@ -165,10 +168,10 @@ class LocalBackplane(Backplane):
 
     async def _linked(self, timeout: float) -> None:
         async def wait() -> None:
-            while self._dialling.keys() - self._inlets.keys():
+            while self._dialling.keys() - self.inlets.keys():
                 self._changed.clear()
                 await self._changed.wait()
-            await asyncio.gather(*(inlet.ping() for inlet in list(self._inlets.values())))
+            await asyncio.gather(*(inlet.ping() for inlet in list(self.inlets.values())))
 
         await asyncio.wait_for(wait(), timeout)
 
@@ -179,7 +182,7 @@ class LocalBackplane(Backplane):
             raise ConnectionError(f"not all servers in {self._directory!r} answer") from None
 
     def want(self, added: set[str], removed: set[str]) -> None:
-        for inlet in self._inlets.values():
+        for inlet in self.inlets.values():
             inlet.want(added, removed)
 
     def publish(

@@ -44,7 +44,10 @@ if history ~= 0 then
     redis.call('PEXPIRE', KEYS[1], ARGV[5])
   end
 end
-if retain > 0 then
+-- When, by whom and its number: as text of the packet they compare like the numbers that they are.
+local function age(packet) return packet:sub(23, 30) .. packet:sub(7, 14) .. packet:sub(15, 22) end
+local held = retain > 0 and redis.call('HGET', KEYS[2], ARGV[7])
+if retain > 0 and not (held and age(held) >= age(ARGV[1])) then
   redis.call('HSET', KEYS[2], ARGV[7], ARGV[1])
   redis.call('ZADD', KEYS[3], ARGV[8], ARGV[7])
   local over = redis.call('ZCARD', KEYS[3]) - retain

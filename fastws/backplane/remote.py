@@ -89,7 +89,7 @@ class Remote(Backplane):
         self.limit = limit
         self.up = False
         self._was_up = False
-        self._since = 0.0
+        self._since: float | None = None  # when this session began to serve
         self._outbox: collections.deque[Outgoing] = collections.deque()
         self._size = 0
         self._filled = asyncio.Event()
@@ -157,13 +157,14 @@ class Remote(Backplane):
     async def _run(self) -> None:
         delays = Delays()
         while not self._closing:
+            self._since = None
             try:
                 await self.session()
             except Exception as error:
                 if not isinstance(error, self.failures):
                     # A fault of ours, or of the library's: connecting anew is all that can be done about it.
                     self.receiver.logger.exception("backplane: %s", self.engine)
-                was, self.up = self.up, False
+                was = self._since is not None  # `serve` has taken `up` back already
                 self._let_go({})
                 if was or not self._was_up:
                     report(
@@ -175,7 +176,7 @@ class Remote(Backplane):
                         str(error) or type(error).__name__,
                     )
                 if was:
-                    if self.receiver.loop.time() - self._since > STEADY:
+                    if self.receiver.loop.time() - (self._since or 0.0) > STEADY:
                         delays.reset()
                     self.receiver.gap(None)
                 self._first.set()
@@ -186,6 +187,7 @@ class Remote(Backplane):
         interest = Interest()
         loop = self.receiver.loop
         self._wishes = (set(), set())
+        self._wished.clear()
         await self._follow(interest, set(self.receiver.wanted()), set())
         again, self._was_up = self._was_up, True
         self.up = True
@@ -194,7 +196,8 @@ class Remote(Backplane):
             self.receiver.stats.reconnects += 1
             self.receiver.gap(None)
         self.receiver.connected()
-        self._calm.set()
+        if not self._wished.is_set():
+            self._calm.set()
         self._first.set()
         sending = loop.create_task(self._sending())
         others = {loop.create_task(self._wishing(interest)), loop.create_task(self._beating())}

@@ -26,11 +26,16 @@ def client(values, peer=PEER, source="X-Forwarded-For", trusted=TRUSTED):
         (("::ffff:10.1.2.3", 1, 0, 0), True),
         (("::ffff:11.1.2.3", 1, 0, 0), False),
         ("", True),
-        ("/path", False),
+        ("/path", True),
     ],
 )
 def test_addresses_networks_and_unix_sockets_are_trusted_as_told(address, trusted):
     assert Proxies(TRUSTED).trusts(address) is trusted
+
+
+def test_the_name_of_a_unix_socket_is_no_address():
+    assert not Proxies(["10.0.0.0/8"]).trusts("10.0.0.7")
+    assert client(["192.0.2.1"], peer="10.0.0.7", trusted=["10.0.0.0/8"]) == "10.0.0.7"
 
 
 def test_everybody_can_be_trusted():

@@ -183,6 +183,45 @@ def test_retained_values_are_the_newest_of_each_key_on_every_server(run, url):
     run(main)
 
 
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+def test_an_older_value_that_reaches_the_engine_late_does_not_replace_a_newer_one(run, url):
+    async def main():
+        async with joined(url) as (a, b):
+            for server in (a, b):
+                server.topic("r", retain=2)
+                await server.backplane.settle()
+            late = asyncio.Event()
+            send = a.backplane.engine.send
+
+            async def send_late(batch):
+                await late.wait()
+                return await send(batch)
+
+            a.backplane.engine.send = send_late
+            a.publish("r", "older", key="k")
+            await asyncio.sleep(0.01)
+            b.publish("r", "newer", key="k")
+            await until(lambda: received(a, "r") == 1)
+            late.set()
+            await until(lambda: received(b, "r") == 1)
+            async with joined(url, 1) as (c,):
+                c.topic("r", retain=2)
+                await c.backplane.settle()
+                for server in (a, b, c):
+                    async with client(server, "r") as one:
+                        assert await one.recv() == "newer"
+            # And what is newer does.
+            a.publish("r", "newest", key="k")
+            await until(lambda: received(b, "r") == 2)
+            async with joined(url, 1) as (c,):
+                c.topic("r", retain=2)
+                await c.backplane.settle()
+                async with client(c, "r") as one:
+                    assert await one.recv() == "newest"
+
+    run(main)
+
+
 def test_a_key_conflates_for_a_slow_subscriber_of_another_server(run, url):
     async def main():
         async with joined(url) as (a, b), deaf(b, handshake=HANDSHAKE.replace(b"/ ", b"/x ", 1)):

@@ -6,6 +6,7 @@ Nothing comes twice or out of order, and what is lost is counted.
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import re
 import signal
@@ -20,7 +21,7 @@ from joining import Subscriber, client, joined, settled
 from peers import LIMIT, port_of, until
 
 import fastws
-from fastws.backplane import local
+from fastws.backplane import links, local, remote
 from fastws.backplane.remote import Remote
 
 pytestmark = pytest.mark.parametrize("run", ["uvloop"], indirect=True)
@@ -100,7 +101,9 @@ def test_while_the_engine_is_down_local_delivery_goes_on_and_every_loss_is_count
             stats = a.backplane.stats
             # About 40 bytes a packet: the outbox holds half of them.
             assert 0 < stats.dropped < 1000
+            await until(lambda: None in gaps)
 
+            gaps.clear()
             engine.start()
             await until(lambda: a.backplane.engine.up and b.backplane.engine.up)
             assert (stats.reconnects, b.backplane.stats.reconnects) == (1, 1)
@@ -113,6 +116,34 @@ def test_while_the_engine_is_down_local_delivery_goes_on_and_every_loss_is_count
             assert missing >= stats.dropped
             await until(lambda: accounted(a) == last)
             assert b.backplane.stats.duplicates == 0
+
+    run(main)
+
+
+def test_the_loss_of_an_engine_is_told_and_logged_and_trying_begins_anew(run, engine, caplog, monkeypatch):
+    gaps = []
+    delays = []
+
+    class Delays(remote.Delays):
+        def next(self):
+            delays.append(self._next)
+            return super().next()
+
+    monkeypatch.setattr(remote, "Delays", Delays)
+    monkeypatch.setattr(remote, "STEADY", 0.0)
+
+    async def main():
+        async with joined(engine.url, 1, on_gap=lambda _, topics: gaps.append(topics)) as (a,):
+            for _ in range(2):
+                gaps.clear()
+                delays.clear()
+                caplog.clear()
+                engine.stop()
+                await until(lambda: None in gaps)
+                assert f"{a.backplane.engine.engine} lost" in caplog.text
+                assert delays[0] == 0.05
+                engine.start()
+                await until(lambda: a.backplane.engine.up)
 
     run(main)
 
@@ -437,6 +468,43 @@ def test_a_link_that_is_cut_is_made_again(run, tmp_path):
             assert await one.recv() == "again"
 
     run(main)
+
+
+def test_what_is_subscribed_to_while_a_link_is_made_is_known_at_its_other_end(run, tmp_path, monkeypatch):
+    made = links.Inlet.connection_made
+
+    def connection_made(inlet, transport):
+        made(inlet, transport)
+        # Of the server that was there first: the other one is on its way.
+        for connection in first.connections if inlet.engine.receiver.epoch == first.epoch else ():
+            connection.subscribe("late")
+
+    async def main():
+        nonlocal first
+        url = f"local://{tmp_path}/b"
+        async with joined(url, 1) as (first,), client(first, "x") as one:
+            monkeypatch.setattr(links.Inlet, "connection_made", connection_made)
+            async with joined(url, 1) as (second,):
+                await settled(first, second)
+                second.publish("late", "news")
+                assert await one.recv() == "news"
+
+    first = None
+    run(main)
+
+
+def test_the_socket_is_for_this_user_alone_whatever_the_mask_is(run, tmp_path):
+    async def main():
+        (tmp_path / "b").mkdir(mode=0o755)
+        async with joined(f"local://{tmp_path}/b", 1):
+            (path,) = (tmp_path / "b").iterdir()
+            assert path.stat().st_mode & 0o777 == 0o600
+
+    before = os.umask(0)
+    try:
+        run(main)
+    finally:
+        os.umask(before)
 
 
 def test_the_socket_of_a_server_that_was_killed_is_removed(run, tmp_path):

@@ -347,6 +347,97 @@ def test_a_second_sigterm_ends_at_once(tmp_path):
         assert time.monotonic() - begin < 5
 
 
+def test_sigterm_to_the_whole_group_closes_connections_as_one_to_the_supervisor_does(tmp_path):
+    with serving(tmp_path, "handlers:Echo", "--drain-rate", 20, start_new_session=True) as server:
+
+        async def main():
+            async with contextlib.AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(client(server.uri)) for _ in range(20)]
+                os.killpg(server.pid, signal.SIGTERM)
+                for ws in clients:
+                    await ws.wait_closed()
+                assert {ws.close_code for ws in clients} == {1001}
+
+        bounded(main())
+        assert server.wait() == 0, server.rest()
+
+
+def test_sigterm_while_workers_are_replaced_closes_connections_with_1001(tmp_path):
+    with serving(tmp_path, "handlers:Echo", "--drain-rate", 20) as server:
+
+        async def main():
+            async with contextlib.AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(client(server.uri)) for _ in range(40)]
+                server.signal(signal.SIGHUP)
+                server.until_logged("replacing the workers")
+                server.until_logged("is ready")
+                server.signal(signal.SIGTERM)
+                for ws in clients:
+                    await ws.wait_closed()
+                assert {ws.close_code for ws in clients} == {1001}
+
+        bounded(main())
+        assert server.wait() == 0, server.rest()
+
+
+def test_two_sigterms_to_a_worker_alone_drop_its_connections(tmp_path):
+    with (
+        serving(tmp_path, "handlers:Echo", "--drain-timeout", 100, workers=1) as server,
+        socket.create_connection(("127.0.0.1", server.port), LIMIT) as deaf,
+    ):
+        deaf.sendall(HANDSHAKE)
+        assert deaf.recv(4096).startswith(b"HTTP/1.1 101 ")
+        (pid,) = children(server.pid)
+        os.kill(pid, signal.SIGTERM)
+        assert deaf.recv(4096) == b"\x88\x02\x03\xe9"
+        os.kill(pid, signal.SIGTERM)
+        server.until_logged("is ready")
+        assert bounded(until_gone(pid)) is None
+
+
+async def until_gone(pid):
+    await until(lambda: is_gone(pid))
+
+
+def test_a_worker_that_gets_ready_after_sigterm_has_as_long_to_end_as_others(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import asyncio, contextlib, time, fastws\n"
+        "@contextlib.asynccontextmanager\n"
+        "async def life(server):\n"
+        "    print('starting', flush=True)\n"
+        "    await asyncio.sleep(1)\n"
+        "    yield\n"
+        "    await asyncio.sleep(3600)\n"
+        "fastws.run(fastws.Handler(), port=0, workers=1, drain_timeout=1, lifespan=life)\n"
+    )
+    with process([sys.executable, "main.py"], tmp_path) as server:
+        assert server.line == "starting\n"
+        server.signal(signal.SIGTERM)
+        begin = time.monotonic()
+        assert server.wait() == 1
+        assert time.monotonic() - begin < 10
+
+
+def test_workers_that_were_stopped_together_with_their_supervisor_are_not_stuck(tmp_path):
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    (tmp_path / "main.py").write_text(
+        "import fastws, logging\n"
+        "logging.basicConfig()\n"
+        "say = lambda line: print(line, flush=True)\n"
+        "fastws.run('handlers:Who', port=0, workers=1, stall_timeout=2, started=say)\n"
+    )
+    with process([sys.executable, "main.py"], tmp_path) as server:
+        (pid,) = children(server.pid)
+        for one in (server.pid, pid):
+            os.kill(one, signal.SIGSTOP)
+        time.sleep(3.5)
+        server.signal(signal.SIGCONT)
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGCONT)
+        assert bounded(who(server.uri))[1] == pid
+    assert "stuck" not in server.rest()
+
+
 def test_an_interrupt_from_the_terminal_reaches_everybody_and_ends_with_0(tmp_path):
     with serving(tmp_path, "handlers:Echo", start_new_session=True) as server:
 
