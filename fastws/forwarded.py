@@ -135,20 +135,22 @@ def forwarded(headers: Headers) -> list[str]:
 
 
 def split(value: str, separator: str) -> list[str]:
-    """Split at a separator that is outside of quoted strings."""
-    parts, start, quoted, escaped = [], 0, False, False
-    for i, character in enumerate(value):
-        if escaped:
-            escaped = False
-        elif quoted and character == "\\":
-            escaped = True
-        elif character == '"':
-            quoted = not quoted
+    """
+    Split at a separator that is outside of quoted strings, which are told from the end on.
+
+    What a trusted proxy has appended is then read as meant, whatever quote a client has left open before it.
+    """
+    parts, end, quoted = [], len(value), False
+    for i in range(len(value) - 1, -1, -1):
+        character = value[i]
+        if character == '"':
+            before = value[:i] if i and value[i - 1] == "\\" else ""
+            quoted ^= (len(before) - len(before.rstrip("\\"))) % 2 == 0
         elif character == separator and not quoted:
-            parts.append(value[start:i])
-            start = i + 1
-    parts.append(value[start:])
-    return parts
+            parts.append(value[i + 1 : end])
+            end = i
+    parts.append(value[:end])
+    return parts[::-1]
 
 
 def parse_node(node: str) -> tuple[Any, ...] | None:

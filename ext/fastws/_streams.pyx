@@ -104,22 +104,25 @@ cdef class Streams(Encrypting):
         cdef Py_ssize_t sent = 0
         self.pass_scheduled = False
         self.pending = []
-        self.shake_more()
-        for connection in pending:
-            sent += 1
-            if not connection.dirty:
-                continue
-            connection.dirty = False
-            if connection.outbox == NULL:
-                connection.output_left()
-            elif not connection.blocked:
-                self.send_some(connection)
-            if sent % SENDS_PER_LOOK == 0 and clock_ns() > end:
-                break
-        if sent < len(pending):
-            self.pending = pending[sent:] + self.pending
-        if self.pending or self.shaking:
-            self.need_pass()
+        try:
+            self.shake_more()
+            for connection in pending:
+                sent += 1
+                if not connection.dirty:
+                    continue
+                connection.dirty = False
+                if connection.outbox == NULL:
+                    connection.output_left()
+                elif not connection.blocked:
+                    self.send_some(connection)
+                if sent % SENDS_PER_LOOK == 0 and clock_ns() > end:
+                    break
+        finally:
+            # Also when there was no memory for one of them.
+            if sent < len(pending):
+                self.pending = pending[sent:] + self.pending
+            if self.pending or self.shaking:
+                self.need_pass()
 
     cdef int send_some(self, Endpoint connection) except -1:
         """Send what waits, until the transport asks for a pause."""

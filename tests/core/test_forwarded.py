@@ -121,6 +121,14 @@ def test_a_string_is_no_list_of_proxies():
         Proxies("10")
 
 
+@pytest.mark.parametrize(
+    "claim", ['x="', 'for=192.0.2.66;x="', 'x="\\', 'x=", for="', 'for="192.0.2.66', '"\\"', ",", '"a" "']
+)
+def test_a_quote_that_a_client_leaves_open_hides_nothing_that_a_proxy_says(claim):
+    assert client([f"{claim}, for=192.0.2.1"], source="Forwarded") == ("192.0.2.1", 0)
+    assert client([f'{claim}, for="[2001:db8::1]:4711"'], source="Forwarded")[:2] == ("2001:db8::1", 4711)
+
+
 @given(st.text(max_size=60))
 def test_any_node_gives_an_address_or_nothing(node):
     assert parse_node(node) is None or len(parse_node(node)) in (2, 4)
