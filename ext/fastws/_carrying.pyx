@@ -6,12 +6,12 @@ now. Out: counts that are right, coroutines that were woken, calls of `send_some
 
 cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.string cimport memset
 
 from fastws._endpoint cimport GONE, OPENING, RUNNING, Endpoint
 from fastws._outbox cimport iovec, outbox_free, outbox_sent, outbox_vectors
 from fastws._settings cimport Settings
 from fastws._slots cimport Slots
+
 
 cdef class Carrying(Slots):
     """See above."""
@@ -99,12 +99,22 @@ cdef class Carrying(Slots):
             return self.schedule(connection)
         return 0
 
+    cdef bint send_scheduled(self, Endpoint connection) except -1:
+        if not connection.dirty:
+            return False
+        connection.dirty = False
+        if connection.outbox == NULL:
+            connection.output_left()
+        elif not connection.blocked:
+            self.send_some(connection)
+            return True
+        return False
+
     cdef int send_some(self, Endpoint connection) except -1:
         return 0
 
     cdef bint send_plain(self, Endpoint connection) except -1:
         cdef iovec[MAX_VECTORS] vectors
-        cdef msghdr message
         cdef int count, calls
         cdef size_t wanted
         cdef ssize_t size
@@ -112,13 +122,7 @@ cdef class Carrying(Slots):
             if connection.outbox == NULL:
                 break
             count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
-            if count == 1:
-                size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
-            else:
-                memset(&message, 0, sizeof(message))
-                message.msg_iov = vectors
-                message.msg_iovlen = <size_t>count
-                size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+            size = send_vectors(connection.fd, vectors, count)
             if size < 0:
                 if errno == EINTR:
                     continue

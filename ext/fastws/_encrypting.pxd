@@ -35,6 +35,13 @@ cdef class Encrypting(Carrying):
     cdef int shake_again(self, Endpoint connection) except -1
     cdef int shake_with(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1
 
+    # Receive again, if it was held back.
+    cdef int receive_again(self, Endpoint connection) except -1
+    # Whether something was received that comes before whatever is received now.
+    cdef bint has_kept(self, Endpoint connection) except -1
+    # All is said, and all has left: end our side.
+    cdef int shut(self, Endpoint connection) except -1
+
     # Make records of what is queued, with none waiting. False: there are none; or it failed, and the connection was
     # dropped.
     cdef bint make_records(self, Endpoint connection, Tls tls) except -1

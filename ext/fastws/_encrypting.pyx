@@ -14,11 +14,11 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from fastws._carrying cimport MAX_VECTORS, Carrying, MSG_NOSIGNAL, msghdr, send, sendmsg
-from fastws._endpoint cimport RUNNING, Endpoint
-from fastws._outbox cimport iovec, outbox_free, outbox_new, outbox_sent, outbox_vectors
+from fastws._carrying cimport MAX_VECTORS, Carrying, send_vectors, take_batch
+from fastws._endpoint cimport DUE_LINGER, RUNNING, Endpoint
+from fastws._outbox cimport iovec, outbox_free, outbox_new, outbox_take
 from fastws._settings cimport Settings
 from fastws._slots cimport clock_ns
 from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
@@ -59,13 +59,8 @@ cdef class Encrypting(Carrying):
     cdef int take_encrypted(self, Endpoint connection, Tls tls, const uint8_t *data, Py_ssize_t size) except -1:
         """Decrypt what was received, and let the connection parse and answer it, as `read` does."""
         size = tls.decrypt(data, size, self.scratch)
-        connection.dirty = True
-        try:
-            if size:
-                connection.bytes_received(self.scratch, size)
-                self.deliver(connection)
-        finally:
-            connection.dirty = False
+        if size:
+            take_batch(self, connection, self.scratch, size, False)
         if connection.fd < 0:
             return 0
         if tls.failure is not None:
@@ -142,6 +137,58 @@ cdef class Encrypting(Carrying):
             return self.take_encrypted(connection, tls, self.scratch + HEADROOM, len(behind))
         return 0
 
+    # ------------------------------------------------------------------ input again
+
+    cdef int resume(self, Endpoint connection) except -1:
+        """Called by tasks that end, by `resume_reading`, and while input is parsed."""
+        if connection.fd < 0:
+            return 0
+        if connection.phase != RUNNING or not self.has_kept(connection):
+            return self.receive_again(connection)
+        # Not here: the caller may be a handler, whose messages would overtake each other.
+        if self.delivering is not connection:
+            self.loop.call_soon(self.resume_now, connection)
+        return 0
+
+    def resume_now(self, Endpoint connection):
+        """Internal: deliver what was received while delivery was held, then receive again."""
+        if connection.fd < 0:
+            return
+        self.update_clock()
+        connection.deliver_rest()
+        self.deliver(connection)
+        if not connection.dirty:
+            self.end_batch(connection)
+        if connection.tls is not None and connection.tls.ended:
+            self.end_encrypted(connection)
+        if connection.fd >= 0 and not connection.held:
+            self.receive_again(connection)
+
+    cdef bint has_kept(self, Endpoint connection) except -1:
+        return connection.rest != NULL or (connection.tls is not None and connection.tls.ended)
+
+    cdef int receive_again(self, Endpoint connection) except -1:
+        return 0
+
+    # ------------------------------------------------------------------ the end
+
+    cdef int finish(self, Endpoint connection) except -1:
+        if connection.fd < 0:
+            return 0
+        if connection.tls is not None and not connection.tls.ready and connection.tls.failure is None:
+            # Saying anything would cost the handshake first.
+            return self.drop(connection)
+        self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
+        self.receive_again(connection)
+        if connection.outbox == NULL:
+            return self.shut(connection)
+        if not connection.blocked and not connection.dirty:
+            return self.schedule(connection)
+        return 0
+
+    cdef int shut(self, Endpoint connection) except -1:
+        return 0
+
     # ------------------------------------------------------------------ output
 
     cdef bint make_records(self, Endpoint connection, Tls tls) except -1:
@@ -155,18 +202,9 @@ cdef class Encrypting(Carrying):
 
     cdef bint send_records(self, Endpoint connection, Tls tls) except -1:
         cdef iovec[MAX_VECTORS] vectors
-        cdef msghdr message
         cdef ssize_t size
-        cdef int count
         while True:
-            count = tls.vectors(vectors, MAX_VECTORS)
-            if count == 1:
-                size = send(connection.fd, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL)
-            else:
-                memset(&message, 0, sizeof(message))
-                message.msg_iov = vectors
-                message.msg_iovlen = <size_t>count
-                size = sendmsg(connection.fd, &message, MSG_NOSIGNAL)
+            size = send_vectors(connection.fd, vectors, tls.vectors(vectors, MAX_VECTORS))
             if size >= 0:
                 tls.left(<size_t>size)
                 return tls.waiting is None
@@ -187,28 +225,17 @@ cdef class Encrypting(Carrying):
 
     cdef int encrypt(self, Endpoint connection, Tls tls) except -1:
         """Make records of what is queued, as many as go at once."""
-        cdef iovec[MAX_VECTORS] vectors
-        cdef size_t size = 0, part
-        cdef int i, count
+        cdef size_t size
         if not tls.ready or self.encrypting:
-            # A finalizer may run, and send, whenever memory is taken.
+            # A finalizer may run, and send, whenever memory is taken or given back.
             return 0
         if self.plain == NULL:
             self.plain = <uint8_t *>PyMem_Malloc(RECORDS_AT_ONCE * RECORD_PLAIN)
             if self.plain == NULL:
                 raise MemoryError
-        while size < RECORDS_AT_ONCE * RECORD_PLAIN and connection.outbox.size:
-            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
-            part = size
-            for i in range(count):
-                part = min(vectors[i].iov_len, RECORDS_AT_ONCE * RECORD_PLAIN - size)
-                memcpy(self.plain + size, vectors[i].iov_base, part)
-                size += part
-                outbox_sent(connection.outbox, part)
-                if part < vectors[i].iov_len:
-                    break
         self.encrypting = True
         try:
+            size = outbox_take(connection.outbox, self.plain, RECORDS_AT_ONCE * RECORD_PLAIN)
             tls.encrypt(self.plain, <Py_ssize_t>size)
         finally:
             self.encrypting = False

@@ -76,5 +76,7 @@ cdef bint outbox_drop_oldest(Outbox *box, void *topic) noexcept
 cdef int outbox_vectors(Outbox *box, iovec *vectors, int limit) noexcept
 # `size` bytes have left.
 cdef void outbox_sent(Outbox *box, size_t size) noexcept
+# Copy what is to leave next, up to `room` bytes, and count it as left. Returns how many bytes.
+cdef size_t outbox_take(Outbox *box, uint8_t *target, size_t room) noexcept
 # The peer is slow: give back memory that was taken in the hope that it is not.
 cdef void outbox_settle(Outbox *box) noexcept

@@ -328,6 +328,18 @@ cdef void outbox_sent(Outbox *box, size_t size) noexcept:
         box.first = box.end = 0
 
 
+cdef size_t outbox_take(Outbox *box, uint8_t *target, size_t room) noexcept:
+    cdef iovec[2] vectors  # what one entry has
+    cdef size_t taken = 0, part
+    while taken < room and box.size:
+        outbox_vectors(box, vectors, 2)
+        part = min(vectors[0].iov_len, room - taken)
+        memcpy(target + taken, vectors[0].iov_base, part)
+        taken += part
+        outbox_sent(box, part)
+    return taken
+
+
 cdef void outbox_settle(Outbox *box) noexcept:
     cdef uint32_t i
     cdef Entry *entry

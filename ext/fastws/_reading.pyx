@@ -8,7 +8,8 @@ cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastws._encrypting cimport HANDSHAKE_SIZE, HEADROOM, SCRATCH_SIZE
+from fastws._carrying cimport take_batch
+from fastws._encrypting cimport HANDSHAKE_SIZE, HEADROOM, SCRATCH_SIZE, Encrypting
 from fastws._endpoint cimport RUNNING, Endpoint
 from fastws._tls cimport Tls
 from fastws._writing cimport Writing
@@ -69,16 +70,7 @@ cdef class Reading(Writing):
         size = recv(connection.fd, target, room, 0)
         if size > 0:
             connection.received_at = self.now
-            # Marked as queued for sending, it is not queued again: it is flushed here.
-            connection.dirty = True
-            try:
-                if direct:
-                    connection.direct_bytes_received(<size_t>size)
-                else:
-                    connection.bytes_received(target, size)
-                self.deliver(connection)
-            finally:
-                connection.dirty = False
+            take_batch(self, connection, target, size, direct)
             self.end_batch(connection)
         elif size == 0:
             connection.end_received()
@@ -129,7 +121,7 @@ cdef class Reading(Writing):
         return 0
 
     cdef int shake_again(self, Endpoint connection) except -1:
-        self.set_interest(connection, connection.interest | EPOLLIN)
+        self.receive_again(connection)
         return self.shake(connection)
 
     cdef int shake(self, Endpoint connection) except -1:
@@ -143,32 +135,12 @@ cdef class Reading(Writing):
 
     # ------------------------------------------------------------------ input again
 
-    cdef int resume(self, Endpoint connection) except -1:
-        """Called outside of turns, by tasks that end and by `resume_reading`; and inside."""
-        if connection.fd < 0 or self.closed:
-            return 0
-        if connection.phase == RUNNING and (
-                connection.rest != NULL or (connection.tls is not None and connection.tls.ended)):
-            # Not here: the caller may be a handler, whose messages would overtake each other.
-            if self.delivering is not connection:
-                self.loop.call_soon(self.resume_now, connection)
-        elif not connection.interest & EPOLLIN:
-            self.set_interest(connection, connection.interest | EPOLLIN)
-        return 0
+    cdef int receive_again(self, Endpoint connection) except -1:
+        return self.set_interest(connection, connection.interest | EPOLLIN)
 
     def resume_now(self, Endpoint connection):
-        """Internal: deliver what was received while delivery was held, then receive again."""
-        if connection.fd < 0 or self.closed:
-            return
-        self.update_clock()
-        connection.deliver_rest()
-        self.deliver(connection)
-        if not connection.dirty:
-            self.end_batch(connection)
-        if connection.tls is not None and connection.tls.ended:
-            self.end_encrypted(connection)
-        if connection.fd >= 0 and not connection.held and not connection.interest & EPOLLIN:
-            self.set_interest(connection, connection.interest | EPOLLIN)
+        """Internal: see Encrypting; it runs outside of turns."""
+        Encrypting.resume_now(self, connection)
         if self.lost:
             self.need_pass()
         self.raise_pending()

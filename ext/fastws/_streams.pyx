@@ -1,27 +1,21 @@
 """Streams: connections on an event loop's own transports, where there is no reactor.
 
-In: the calls that asyncio makes of a protocol. Out: bytes for connections, and their outboxes to transports.
-
-A transport has a buffer of its own, which is not ours to look into. So it gets little at a time and has to ask for
-a pause as soon as it keeps anything back; what is over that stays in the connection's outbox, where limits, policies
-and control frames that overtake work as they do on a reactor. While it keeps nothing, and passes bytes on as they
-are, the socket is written to past it; it gets what the socket did not take, and waits.
+In: the calls that asyncio makes of a protocol. Out: bytes for connections, and their ends.
 """
 
 import weakref
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.buffer cimport PyBUF_WRITE
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcpy, memmove
+from libc.stdint cimport uint8_t
+from libc.string cimport memmove
 
-from fastws._carrying cimport MAX_VECTORS
+from fastws._carrying cimport take_batch
 from fastws._connection cimport Connection
 from fastws._encrypting cimport HANDSHAKE_SIZE, HEADROOM, SCRATCH_SIZE, Encrypting
-from fastws._endpoint cimport DUE_LINGER, DUE_OPENING, LINGERING, OPENING, RUNNING, Endpoint
-from fastws._outbox cimport iovec, outbox_free, outbox_place_pong, outbox_sent, outbox_settle, outbox_vectors
+from fastws._endpoint cimport DUE_OPENING, LINGERING, OPENING, RUNNING, Endpoint
+from fastws._giving cimport Giving, Sink
 from fastws._settings cimport Settings
-from fastws._slots cimport clock_ns
 from fastws._tls cimport Tls
 
 cdef extern from "Python.h":
@@ -29,15 +23,7 @@ cdef extern from "Python.h":
     object PyMemoryView_FromMemory(char *data, Py_ssize_t size, int flags)
 
 cdef enum:
-    WRITE_MAX = 64 * 1024
-    WAIT_FOR = 512
-    # How long one pass may send.
-    FLUSH_BUDGET_NS = 1000000
-    SENDS_PER_LOOK = 16
     NO_DESCRIPTOR = 0x7FFFFFFF   # stands for one where a transport has none
-
-# Where the transports are from that pass on what they get as it is.
-cdef frozenset PLAIN = frozenset(("asyncio.selector_events", "uvloop.loop"))
 
 # By id of the loop; kept alive by what uses it.
 cdef dict known = {}
@@ -53,7 +39,7 @@ def streams_of(loop):
     return streams
 
 
-cdef class Streams(Encrypting):
+cdef class Streams(Giving):
     """The transports of one event loop's connections."""
 
     def __init__(self, loop):
@@ -83,152 +69,17 @@ cdef class Streams(Encrypting):
         self.users = 0
         self.end_if_unused()
 
-    # ------------------------------------------------------------------ output
-
-    cdef int need_pass(self) except -1:
-        if not self.pass_scheduled and not self.loop.is_closed():
-            self.pass_scheduled = True
-            self.loop.call_soon(self.later)
-        return 0
-
-    cdef int schedule(self, Endpoint connection) except -1:
-        connection.dirty = True
-        self.pending.append(connection)
-        return self.need_pass()
-
-    def later(self):
-        """Internal: send what is queued, for about a millisecond; what is left has its turn next time."""
-        cdef Endpoint connection
-        cdef list pending = self.pending
-        cdef int64_t end = clock_ns() + FLUSH_BUDGET_NS
-        cdef Py_ssize_t sent = 0
-        self.pass_scheduled = False
-        self.pending = []
-        try:
-            self.shake_more()
-            for connection in pending:
-                sent += 1
-                if not connection.dirty:
-                    continue
-                connection.dirty = False
-                if connection.outbox == NULL:
-                    connection.output_left()
-                elif not connection.blocked:
-                    self.send_some(connection)
-                if sent % SENDS_PER_LOOK == 0 and clock_ns() > end:
-                    break
-        finally:
-            # Also when there was no memory for one of them.
-            if sent < len(pending):
-                self.pending = pending[sent:] + self.pending
-            if self.pending or self.shaking:
-                self.need_pass()
-
-    cdef int send_some(self, Endpoint connection) except -1:
-        """Send what waits, until the transport asks for a pause."""
-        cdef Link link
-        if connection.fd < 0:
-            return 0
-        link = connection.extras.link
-        if link.transport.is_closing():
-            # connection_lost is on its way.
-            return 0
-        if connection.outbox != NULL and connection.outbox.pong_size:
-            outbox_place_pong(connection.outbox)
-        if not (self.give_queued(connection, link) if connection.tls is None else
-                self.give_records(connection, connection.tls, link)):
-            return 0
-        if connection.outbox == NULL:
-            if connection.phase == LINGERING:
-                self.shut(connection)
-        elif connection.blocked:
-            outbox_settle(connection.outbox)
-        if connection.over_limit:
-            connection.output_left()
-        return 0
-
-    cdef bint give_queued(self, Endpoint connection, Link link) except -1:
-        """False: the connection was dropped."""
-        cdef iovec[MAX_VECTORS] vectors
-        cdef int count, i
-        cdef size_t size, left, part
-        cdef bytes data
-        cdef char *target
-        while connection.outbox != NULL and not connection.blocked:
-            if link.has_nothing():
-                if not self.send_plain(connection):
-                    return False
-                if connection.outbox == NULL:
-                    break
-            count = outbox_vectors(connection.outbox, vectors, MAX_VECTORS)
-            size = 0
-            for i in range(count):
-                size += vectors[i].iov_len
-            size = min(size, link.most())
-            data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
-            target = PyBytes_AS_STRING(data)
-            left = size
-            for i in range(count):
-                part = min(vectors[i].iov_len, left)
-                memcpy(target, vectors[i].iov_base, part)
-                target += part
-                left -= part
-            if size == connection.outbox.size:
-                outbox_free(connection.outbox)
-                connection.outbox = NULL
-            else:
-                outbox_sent(connection.outbox, size)
-            link.give(data)
-        return True
-
-    cdef bint give_records(self, Endpoint connection, Tls tls, Link link) except -1:
-        """The same with TLS."""
-        while not connection.blocked:
-            if tls.waiting is None and not self.make_records(connection, tls):
-                break
-            if link.has_nothing() and self.send_records(connection, tls):
-                continue
-            if connection.fd < 0:
-                break
-            link.give(tls.next_piece(link.most()))
-        if connection.fd < 0:
-            return False
-        self.keep_outbox(connection, tls)
-        return True
-
     # ------------------------------------------------------------------ input again
 
-    cdef int resume(self, Endpoint connection) except -1:
-        cdef Link link
-        if connection.fd < 0:
-            return 0
-        link = connection.extras.link
-        if connection.phase == RUNNING and (
-                connection.rest != NULL or link.ended or (connection.tls is not None and connection.tls.ended)):
-            # Not here: the caller may be a handler, whose messages would overtake each other.
-            if self.delivering is not connection:
-                self.loop.call_soon(self.resume_now, connection)
-            return 0
-        link.resume_reading()
-        return 0
+    cdef bint has_kept(self, Endpoint connection) except -1:
+        return (<Link>connection.extras.link).ended or Encrypting.has_kept(self, connection)
 
-    def resume_now(self, Endpoint connection):
-        """Internal: deliver what was received while delivery was held, then receive again."""
-        cdef Link link
-        if connection.fd < 0:
-            return
-        self.update_clock()
-        connection.deliver_rest()
-        self.deliver(connection)
-        if not connection.dirty:
-            self.end_batch(connection)
-        if connection.tls is not None and connection.tls.ended:
-            self.end_encrypted(connection)
-        if connection.fd >= 0 and not connection.held and connection.rest == NULL:
-            link = connection.extras.link
-            link.resume_reading()
-            if link.ended and connection.phase == RUNNING:
-                connection.end_received()
+    cdef int receive_again(self, Endpoint connection) except -1:
+        cdef Link link = connection.extras.link
+        link.resume_reading()
+        if link.ended and connection.phase == RUNNING:
+            connection.end_received()
+        return 0
 
     # ------------------------------------------------------------------ TLS
 
@@ -289,20 +140,6 @@ cdef class Streams(Encrypting):
             link.transport.abort()  # which calls connection_lost, soon
         return 0
 
-    cdef int finish(self, Endpoint connection) except -1:
-        if connection.fd < 0:
-            return 0
-        if connection.tls is not None and not connection.tls.ready and connection.tls.failure is None:
-            # Saying anything would cost the handshake first.
-            return self.drop(connection)
-        self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
-        (<Link>connection.extras.link).resume_reading()
-        if connection.outbox == NULL:
-            return self.shut(connection)
-        if not connection.blocked and not connection.dirty:
-            return self.schedule(connection)
-        return 0
-
     cdef int shut(self, Endpoint connection) except -1:
         # See Writing.shut. The transport's own TLS has no half-closed connections: all that is left is to close.
         cdef object transport = (<Link>connection.extras.link).transport
@@ -339,7 +176,7 @@ cdef class Streams(Encrypting):
         return link.sockname if connection.fd >= 0 else None
 
 
-cdef class Link:
+cdef class Link(Sink):
     """
     One connection's end of a transport: what asyncio calls a protocol.
 
@@ -368,12 +205,8 @@ cdef class Link:
         """Internal: asyncio's."""
         cdef Connection connection
         cdef Streams carrier = self.carrier
-        self.transport = transport
-        # Not 0, at which those of TLS would ask for a pause when they have nothing.
-        transport.set_write_buffer_limits(1, 0)
         self.tls = transport.get_extra_info("sslcontext") is not None
-        self.is_plain = not self.tls and type(transport).__module__ in PLAIN
-        self.may_hold = True
+        self.give_to(transport, self.tls)
         peername = transport.get_extra_info("peername")
         self.peername = "" if peername is None or isinstance(peername, bytes) else peername
         self.sockname = transport.get_extra_info("sockname")
@@ -409,21 +242,6 @@ cdef class Link:
         self.connection = None  # else it would take the collector to free them
         self.carrier.end_if_unused()
 
-    cdef bint has_nothing(self) except -1:
-        """Tell whether all that the transport got is in its socket, and what is sent there comes behind it."""
-        if self.may_hold and self.is_plain:
-            self.may_hold = self.transport.get_write_buffer_size() != 0
-        return not self.may_hold
-
-    cdef size_t most(self) noexcept:
-        """Not too much: a transport moves what it could not send. Where it is to wait and no more, little."""
-        return WAIT_FOR if self.is_plain else WRITE_MAX
-
-    cdef int give(self, bytes data) except -1:
-        self.may_hold = True
-        self.transport.write(data)
-        return 0
-
     def get_buffer(self, hint):
         """Internal: asyncio's."""
         cdef size_t room
@@ -451,8 +269,14 @@ cdef class Link:
 
     def data_received(self, data):
         """Take bytes, where a transport, or whoever read the first of them, hands them over as an object."""
-        cdef bytearray copy = bytearray(data)
-        self.received(<uint8_t *><char *>copy, len(copy), False)
+        cdef Py_ssize_t taken
+        view = memoryview(data)
+        while len(view) and self.connection is not None:
+            buffer = self.get_buffer(len(view))
+            taken = min(<Py_ssize_t>len(view), <Py_ssize_t>len(buffer))
+            buffer[:taken] = view[:taken]
+            view = view[taken:]
+            self.buffer_updated(taken)
 
     cdef int received(self, uint8_t *data, Py_ssize_t size, bint direct) except -1:
         cdef Connection connection = self.connection
@@ -467,18 +291,8 @@ cdef class Link:
             # It came although we had asked for a pause.
             return connection.keep_rest(data, size)
         else:
-            # Marked as queued for sending, it is not queued again: it is flushed here.
-            connection.dirty = True
-            try:
-                if direct:
-                    connection.direct_bytes_received(<size_t>size)
-                else:
-                    connection.bytes_received(data, size)
-                carrier.deliver(connection)
-            finally:
-                connection.dirty = False
-            if connection.fd >= 0:
-                carrier.end_batch(connection)
+            take_batch(carrier, connection, data, size, direct)
+            carrier.end_batch(connection)
         if connection.held and connection.fd >= 0 and connection.phase != LINGERING:
             self.pause_reading()
         return 0

@@ -20,4 +20,3 @@ cdef class Writing(Encrypting):
     cdef bint send_encrypted(self, Endpoint connection, Tls tls) except -1
     cdef int set_interest(self, Endpoint connection, uint32_t interest) except -1
     cdef int close_descriptor(self, Endpoint connection) except -1
-    cdef int shut(self, Endpoint connection) except -1

@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from fastws._carrying cimport SEND_CALLS
 from fastws._encrypting cimport Encrypting
-from fastws._endpoint cimport DUE_LINGER, LINGERING, Endpoint
+from fastws._endpoint cimport LINGERING, Endpoint
 from fastws._outbox cimport outbox_place_pong, outbox_settle
 from fastws._slots cimport clock_ns
 from fastws._tls cimport Tls
@@ -101,7 +101,6 @@ cdef class Writing(Encrypting):
     cdef int flush_dirty(self) except -1:
         """Send what is queued, for about a millisecond; what is left has its turn next time."""
         cdef int64_t end = 0
-        cdef Endpoint connection
         cdef int sends = 0
         cdef uint32_t slot
         while self.dirty_start < self.dirty_end:
@@ -110,14 +109,7 @@ cdef class Writing(Encrypting):
             entry = self.connections[slot]
             if entry is None:
                 continue
-            connection = <Endpoint>entry
-            if not connection.dirty:
-                continue
-            connection.dirty = False
-            if connection.outbox == NULL:
-                connection.output_left()
-            elif not connection.blocked:
-                self.send_some(connection)
+            if self.send_scheduled(<Endpoint>entry):
                 sends += 1
                 if sends % SENDS_PER_LOOK == 0:
                     if end == 0:
@@ -201,21 +193,6 @@ cdef class Writing(Encrypting):
             self.close_descriptor(connection)
             self.lost.append(connection)
             self.need_pass()
-        return 0
-
-    cdef int finish(self, Endpoint connection) except -1:
-        if connection.fd < 0:
-            return 0
-        if connection.tls is not None and not connection.tls.ready and connection.tls.failure is None:
-            # Saying anything would cost the handshake first.
-            return self.drop(connection)
-        self.set_deadline(connection, DUE_LINGER, connection.settings.close_timeout)
-        if not connection.interest & EPOLLIN:
-            self.set_interest(connection, connection.interest | EPOLLIN)
-        if connection.outbox == NULL:
-            return self.shut(connection)
-        if not connection.blocked and not connection.dirty:
-            return self.schedule(connection)
         return 0
 
     cdef int shut(self, Endpoint connection) except -1:
