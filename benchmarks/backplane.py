@@ -12,15 +12,13 @@ import asyncio
 import os
 import pathlib
 import re
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 import uvloop
+from engines import NAMES, engine
 
 import fastws
 
@@ -105,33 +103,9 @@ async def until(condition):
         await asyncio.sleep(0.001)
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def engine_command(name, port, folder):
-    if name == "redis":
-        return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-    return ["nats-server", "--addr", "127.0.0.1", "--port", str(port), "--jetstream", "--store_dir", folder]
-
-
 def bench(name):
-    with tempfile.TemporaryDirectory() as folder:
-        if name == "local":
-            return uvloop.run(asyncio.wait_for(measure(f"local://{folder}/b"), LIMIT))
-        port = free_port()
-        command = engine_command(name, port, folder)
-        program = shutil.which(command[0], path=os.environ["PATH"] + ":/usr/sbin")
-        if program is None:
-            return None
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen([program, *command[1:]], **quiet) as engine:
-            try:
-                return uvloop.run(asyncio.wait_for(measure(f"{name}://127.0.0.1:{port}"), LIMIT))
-            finally:
-                engine.terminate()
+    with engine(name) as (url, _):
+        return None if url is None else uvloop.run(asyncio.wait_for(measure(url), LIMIT))
 
 
 def main(names):
@@ -158,4 +132,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["deliver"]:
         uvloop.run(deliver(sys.argv[2]))
     else:
-        main(sys.argv[1:] or ["local", "redis", "nats"])
+        main(sys.argv[1:] or NAMES)
