@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastws._connection import Connection
 from fastws._settings import Settings
-from fastws.checks import number, queue_limits
+from fastws.checks import numbers, queue_limits, text_type
 from fastws.client_handshake import USER_AGENT, ClientHandshake
 from fastws.exceptions import InvalidMessage, InvalidStatus, SecurityError
 from fastws.extensions import Deflate, compression_of
@@ -186,17 +186,15 @@ class connect:
         transport: str | None = None,
     ) -> None:
         check_transport(transport)
-        if text_as not in ("str", "bytes"):
-            raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
-        for name, value in (
-            ("open_timeout", open_timeout),
-            ("ping_interval", ping_interval),
-            ("ping_timeout", ping_timeout),
-            ("close_timeout", close_timeout),
-            ("max_size", max_size),
-            ("write_limit", write_limit),
-        ):
-            number(name, value)
+        text_type(text_as)
+        numbers(
+            open_timeout=open_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_size=max_size,
+            write_limit=write_limit,
+        )
         queue_limits(max_queue)
         elsewhere = host is not None or port is not None
         if sum((unix is not None, sock is not None, elsewhere)) > 1:
