@@ -11,7 +11,7 @@ import pytest
 import websockets
 from peers import until
 
-from fastws import client
+from fastws import dialling
 from fastws.client import backoff, connect, process_exception, unix_connect
 from fastws.client_handshake import USER_AGENT
 from fastws.exceptions import (
@@ -430,7 +430,7 @@ def test_addresses_are_tried_in_turn(run, monkeypatch):
                 assert (host, family) == ("localhost", socket.AF_INET)
                 return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", one)) for one in ports]
 
-            monkeypatch.setattr(client, "resolve", resolve)
+            monkeypatch.setattr(dialling, "resolve", resolve)
             async with connect("ws://localhost:1/", family=socket.AF_INET) as ws:
                 await ws.send("a")
                 assert await ws.recv() == "a"
@@ -453,7 +453,7 @@ def test_frames_are_not_held_back_for_an_acknowledgement(run):
         loop = asyncio.get_running_loop()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", listener.getsockname())
-            with await client.connect_socket(loop, address, ()) as sock:
+            with await dialling.connect_socket(loop, address, ()) as sock:
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert not sock.getblocking()
 
@@ -749,7 +749,7 @@ def test_timeouts_of_the_system_stay_as_they_are(run, monkeypatch):
     async def resolve(loop, host, port, family):
         raise OSError(110, "Connection timed out")
 
-    monkeypatch.setattr(client, "resolve", resolve)
+    monkeypatch.setattr(dialling, "resolve", resolve)
 
     async def main():
         with pytest.raises(TimeoutError, match="Connection timed out"):
