@@ -48,10 +48,14 @@ async def until(condition):
         await asyncio.sleep(0.005)
 
 
-@contextlib.asynccontextmanager
-async def raw(server, data=HANDSHAKE):
+def raw(server, data=HANDSHAKE):
     """Connect a plain TCP client that has sent `data`."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    return raw_to(port_of(server), data)
+
+
+@contextlib.asynccontextmanager
+async def raw_to(port, data, **options):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
     writer.write(data)
     try:
         yield reader, writer
