@@ -30,14 +30,10 @@ from fastws.exceptions import (
 from fastws.headers import accept_key
 from fastws.http11 import Response
 
-pytestmark = pytest.mark.without_tls("the servers are those of others; TLS is in test_tls_client")
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch):
-    for kind in ("ws", "wss", "http", "https", "socks", "all", "no"):
-        monkeypatch.delenv(f"{kind}_proxy", raising=False)
-        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
+pytestmark = [
+    pytest.mark.usefixtures("no_proxies"),
+    pytest.mark.without_tls("the servers are those of others; TLS is in test_tls_client"),
+]
 
 
 async def echo(ws):

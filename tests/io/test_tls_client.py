@@ -15,14 +15,10 @@ from wire import CLOSE, PING, TEXT, deaf, reset, serve
 import fastws
 from fastws.tls import default_context
 
-pytestmark = pytest.mark.without_tls("it is there already")
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch):
-    for kind in ("ws", "wss", "http", "https", "socks", "all", "no"):
-        monkeypatch.delenv(f"{kind}_proxy", raising=False)
-        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
+pytestmark = [
+    pytest.mark.usefixtures("no_proxies"),
+    pytest.mark.without_tls("it is there already"),
+]
 
 
 def secure(handler=None, **options):
