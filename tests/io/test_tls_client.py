@@ -274,6 +274,13 @@ class Noted(Echo):
         self.log = []
 
 
+async def greet(client):
+    """Open a connection, and have a message echoed."""
+    await client.open()
+    await client.send(masked(TEXT, b"hi"))
+    assert await client.read(4) == b"\x81\x02hi"
+
+
 def test_close_notify_follows_the_last_frame(run):
     async def main():
         async with secure(Echo) as server, by_hand(server) as client:
@@ -291,9 +298,7 @@ def test_a_close_notify_of_the_peer_s_is_its_end(run):
 
     async def main():
         async with secure(handler) as server, by_hand(server) as client:
-            await client.open()
-            await client.send(masked(TEXT, b"hi"))
-            assert await client.read(4) == b"\x81\x02hi"
+            await greet(client)
             # It waits for ours, and the TCP connection stays.
             await client.until(client.tls.unwrap)
             await until(lambda: len(handler.log) == 2)
@@ -369,9 +374,7 @@ def test_garbage_instead_of_a_record_ends_its_connection_only(run, caplog, data)
 
     async def main():
         async with secure(handler) as server, by_hand(server) as client:
-            await client.open()
-            await client.send(masked(TEXT, b"hi"))
-            assert await client.read(4) == b"\x81\x02hi"
+            await greet(client)
             await client.loop.sock_sendall(client.sock, data)
             with pytest.raises(ssl.SSLError):
                 while await client.until(client.tls.read, 1):
