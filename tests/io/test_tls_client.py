@@ -9,7 +9,7 @@ import ssl
 import pytest
 import websockets
 from certificates import authority, by_hand, client_context, server_context, uri_of
-from peers import Echo, masked, port_of, until
+from peers import Echo, echo, masked, port_of, until
 from wire import CLOSE, PING, TEXT, deaf, reset, serve
 
 import fastws
@@ -27,11 +27,6 @@ def secure(handler=None, **options):
 
 def connect(server, **options):
     return fastws.connect(uri_of(server), **{"ssl": client_context(), "max_size": None, **options})
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 # ---------------------------------------------------------------- connecting
