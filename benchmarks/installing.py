@@ -16,6 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SERVERS = HERE / "servers"
+LOAD = HERE.parent / "ext" / "load"  # has a header that the yardstick shares
 BUILD = HERE.parent / "build" / "bench"
 LIMIT = BUILD / "limit"
 CERTIFICATE, KEY = BUILD / "tls" / "cert.pem", BUILD / "tls" / "key.pem"
@@ -74,16 +75,16 @@ def install_from_npm() -> None:
         print(f"could not install {', '.join(wanted)}: {error}", file=sys.stderr)
 
 
-def compile_c(source: Path, target: Path, *libraries: str) -> None:
-    """Compile a program unless it is newer than its source and all headers here."""
+def compile_c(source: Path, target: Path) -> None:
+    """Compile a program unless it is newer than its source and all headers of the load generator."""
     compiler = shutil.which("gcc")
     if not compiler:
         sys.exit("the benchmarks need gcc (Debian: gcc libc6-dev)")
     target.parent.mkdir(parents=True, exist_ok=True)
-    newest = max(path.stat().st_mtime for path in (source, *HERE.rglob("*.h")))
+    newest = max(path.stat().st_mtime for path in (source, *LOAD.glob("*.h")))
     if target.exists() and target.stat().st_mtime >= newest:
         return
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(target), str(source), *libraries]
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-I", str(LOAD), "-o", str(target), str(source)]
     if subprocess.run(command, check=False).returncode:
         sys.exit(f"{source.name} was not built; see what the compiler says above")
 

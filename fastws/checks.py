@@ -17,6 +17,17 @@ def number(name: str, value: float | None, minimum: float = 0) -> None:
         raise ValueError(f"{name} is {value!r}, allowed are {minimum} and more, and None for no limit")
 
 
+def numbers(**values: float | None) -> None:
+    """Check several, by their names."""
+    for name, value in values.items():
+        number(name, value)
+
+
+def text_type(text_as: str) -> None:
+    if text_as not in ("str", "bytes"):
+        raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
+
+
 def queue_limits(max_queue: Queue) -> None:
     high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, 0)
     number("max_queue", high, 1)

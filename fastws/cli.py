@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 try:
     import click
@@ -19,10 +20,18 @@ from fastws.supervisor import WorkersFailed
 from fastws.targets import TargetError, load_target
 from fastws.version import __version__
 
+F = TypeVar("F", bound=Callable[..., object])
 
-def seconds(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:
-    """Read 0 as "off"."""
-    return value or None
+
+def figure(name: str, default: float, text: str) -> Callable[[F], F]:
+    """Return an option for seconds, or so many a second; 0 is read as "off"."""
+    return click.option(
+        name,
+        default=default,
+        type=click.FloatRange(0),
+        callback=lambda _context, _option, value: value or None,
+        help=text,
+    )
 
 
 class Commands(click.Group):
@@ -65,27 +74,9 @@ def main() -> None:
 @click.option(
     "--reload-dir", multiple=True, metavar="DIR", help="Watch this instead; may be given several times."
 )
-@click.option(
-    "--drain-rate",
-    default=RATE,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Connections a second that a process closes at its end; 0: all at once.",
-)
-@click.option(
-    "--drain-timeout",
-    default=TIMEOUT,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Seconds for that end; 0: any time.",
-)
-@click.option(
-    "--stall-timeout",
-    default=60.0,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Seconds that a worker may be stuck until it is replaced; 0: for ever.",
-)
+@figure("--drain-rate", RATE, "Connections a second that a process closes at its end; 0: all at once.")
+@figure("--drain-timeout", TIMEOUT, "Seconds for that end; 0: any time.")
+@figure("--stall-timeout", 60.0, "Seconds that a worker may be stuck until it is replaced; 0: for ever.")
 @click.option(
     "--backplane",
     metavar="URL",
@@ -113,34 +104,10 @@ def main() -> None:
     type=click.IntRange(1),
     help="Most open connections.  [default: the descriptor limit less 256]",
 )
-@click.option(
-    "--ping-interval",
-    default=20.0,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Seconds between keepalive Pings; 0: none.",
-)
-@click.option(
-    "--ping-timeout",
-    default=20.0,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Seconds without a byte after a Ping until a peer is dropped; 0: never.",
-)
-@click.option(
-    "--open-timeout",
-    default=10.0,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Seconds for the opening handshake; 0: no limit.",
-)
-@click.option(
-    "--close-timeout",
-    default=10.0,
-    type=click.FloatRange(0),
-    callback=seconds,
-    help="Seconds for the closing handshake; 0: no limit.",
-)
+@figure("--ping-interval", 20.0, "Seconds between keepalive Pings; 0: none.")
+@figure("--ping-timeout", 20.0, "Seconds without a byte after a Ping until a peer is dropped; 0: never.")
+@figure("--open-timeout", 10.0, "Seconds for the opening handshake; 0: no limit.")
+@figure("--close-timeout", 10.0, "Seconds for the closing handshake; 0: no limit.")
 @click.option(
     "--compression",
     type=click.Choice(["deflate"]),

@@ -8,7 +8,6 @@ In: a URI and options. Out: a `Connection`, on the reactor of the running loop. 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import random
@@ -22,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastws._connection import Connection
 from fastws._settings import Settings
-from fastws.checks import number, queue_limits
+from fastws.checks import numbers, queue_limits, text_type
 from fastws.client_handshake import USER_AGENT, ClientHandshake
+from fastws.dialling import LocalAddress, connect_host, connect_path, disable_nagle
 from fastws.exceptions import InvalidMessage, InvalidStatus, SecurityError
 from fastws.extensions import Deflate, compression_of
 from fastws.headers import Headers, HeadersLike
@@ -31,7 +31,7 @@ from fastws.proxy import get_proxy, parse_proxy, tunnel
 from fastws.tls import client_context
 from fastws.transports import carrier_of, open_client
 from fastws.transports import check as check_transport
-from fastws.uri import authority, parse_uri
+from fastws.uri import parse_uri
 
 if TYPE_CHECKING:
     from fastws.server import Logger
@@ -50,10 +50,6 @@ BACKOFF_INITIAL_DELAY = 5.0
 BACKOFF_MIN_DELAY = 3.1
 BACKOFF_MAX_DELAY = 90.0
 BACKOFF_FACTOR = 1.618
-
-LocalAddress = tuple[str, int]
-# As loop.getaddrinfo gives it.
-Address = tuple[int, int, int, str, Any]
 
 
 def process_exception(exc: Exception) -> Exception | None:
@@ -186,17 +182,15 @@ class connect:
         transport: str | None = None,
     ) -> None:
         check_transport(transport)
-        if text_as not in ("str", "bytes"):
-            raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
-        for name, value in (
-            ("open_timeout", open_timeout),
-            ("ping_interval", ping_interval),
-            ("ping_timeout", ping_timeout),
-            ("close_timeout", close_timeout),
-            ("max_size", max_size),
-            ("write_limit", write_limit),
-        ):
-            number(name, value)
+        text_type(text_as)
+        numbers(
+            open_timeout=open_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_size=max_size,
+            write_limit=write_limit,
+        )
         queue_limits(max_queue)
         elsewhere = host is not None or port is not None
         if sum((unix is not None, sock is not None, elsewhere)) > 1:
@@ -279,17 +273,16 @@ class connect:
             disable_nagle(sock)
             return sock
         if self._unix is not None:
-            path = os.fspath(self._unix)
-            return await connect_socket(loop, (socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path), ())
+            return await connect_path(loop, os.fspath(self._unix))
         if self._host is not None or self._port is not None:
-            return await self._connect_to(
+            return await self._dial(
                 loop, self._host or self.ws_uri.host, self.ws_uri.port if self._port is None else self._port
             )
         proxy = get_proxy(self.ws_uri) if self.proxy is True else self.proxy
         if proxy is None:
-            return await self._connect_to(loop, self.ws_uri.host, self.ws_uri.port)
+            return await self._dial(loop, self.ws_uri.host, self.ws_uri.port)
         parsed = parse_proxy(proxy)
-        sock = await self._connect_to(loop, parsed.host, parsed.port)
+        sock = await self._dial(loop, parsed.host, parsed.port)
         try:
             await tunnel(loop, sock, parsed, self.ws_uri, self.user_agent_header)
         except BaseException:
@@ -297,28 +290,8 @@ class connect:
             raise
         return sock
 
-    async def _connect_to(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-        """Try the addresses of a host one after the other, and return the first socket that connects."""
-        if ":" in host:
-            host = host.replace("%25", "%")  # a zone, RFC 6874 2
-        local = await self._local_addresses(loop)
-        addresses = await resolve(loop, host, port, self._family)
-        errors: list[OSError] = []
-        for address in addresses:
-            try:
-                return await connect_socket(loop, address, local)
-            except OSError as error:
-                errors.append(error)
-        if len(errors) == 1:
-            raise errors[0]
-        told = "; ".join(map(str, errors)) or "it has no address"
-        code = errors[-1].errno if errors else errno.EADDRNOTAVAIL
-        raise OSError(code, f"cannot connect to {authority(host, port)}: {told}")
-
-    async def _local_addresses(self, loop: asyncio.AbstractEventLoop) -> Sequence[Address]:
-        if self._local_addr is None:
-            return ()
-        return await resolve(loop, *self._local_addr, self._family)
+    async def _dial(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+        return await connect_host(loop, host, port, self._family, self._local_addr)
 
     # ---------------------------------------------------------------- opening
 
@@ -474,44 +447,3 @@ def unix_connect(path: str | os.PathLike[str], uri: str | None = None, **options
 
 def no_operation() -> None:
     pass
-
-
-async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int, family: int) -> Sequence[Address]:
-    """Return the addresses of a host, in the system's order."""
-    return await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-
-
-async def connect_socket(
-    loop: asyncio.AbstractEventLoop, address: Address, local: Sequence[Address]
-) -> socket.socket:
-    """Return a non-blocking socket that is connected to an address, from one of `local` if there are any."""
-    family, kind, protocol, _, target = address
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setblocking(False)
-        if local:
-            bind(sock, [one for one in local if one[0] == family])
-        disable_nagle(sock)
-        await loop.sock_connect(sock, target)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def bind(sock: socket.socket, local: Sequence[Address]) -> None:
-    error = OSError(errno.EADDRNOTAVAIL, "no local address is of the family of the server's")
-    for address in local:
-        try:
-            sock.bind(address[4])
-        except OSError as failed:
-            error = OSError(failed.errno, f"cannot connect from {address[4]}: {failed.strerror}")
-        else:
-            return
-    raise error
-
-
-def disable_nagle(sock: socket.socket) -> None:
-    # A frame leaves at once, though the answer to the one before is outstanding.
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

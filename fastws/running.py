@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastws._kernels import kernels
-from fastws.checks import number
+from fastws.checks import numbers
 from fastws.draining import RATE, TIMEOUT
 from fastws.listening import listen_for_workers, listen_unix
 from fastws.reloading import check_reload, watch
@@ -100,12 +100,7 @@ def run(
         )
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise ValueError(f"workers is {workers!r}, allowed are 1 and more, and None for no supervisor")
-    for name, value in (
-        ("drain_rate", drain_rate),
-        ("drain_timeout", drain_timeout),
-        ("stall_timeout", stall_timeout),
-    ):
-        number(name, value)
+    numbers(drain_rate=drain_rate, drain_timeout=drain_timeout, stall_timeout=stall_timeout)
     folders = check_reload(reload, handler)
     if keyfile is not None and certfile is None:
         raise ValueError("keyfile is given, and no certfile")

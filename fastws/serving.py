@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastws._settings import Settings
 from fastws.backplane import Relay, engine_of
-from fastws.checks import Queue, number, queue_limits
+from fastws.checks import Queue, number, numbers, queue_limits, text_type
 from fastws.extensions import Deflate, compression_of
 from fastws.forwarded import SOURCES, Proxies
 from fastws.handler import EVENTS, handler_source
@@ -162,22 +162,20 @@ class serve:
         if on_gap is not None and not callable(on_gap):
             raise TypeError(f"on_gap is {on_gap!r}, expected a function")
         self._on_gap = on_gap
-        if text_as not in ("str", "bytes"):
-            raise ValueError(f"text_as is {text_as!r}, allowed are 'str' and 'bytes'")
+        text_type(text_as)
         functions = dict(
             zip(EVENTS, (on_open, on_message, on_close, on_ping, on_pong, on_drain, on_error), strict=True)
         )
         self._make_handler = handler_source(handler, {k: v for k, v in functions.items() if v is not None})
-        for name, value in (
-            ("open_timeout", open_timeout),
-            ("ping_interval", ping_interval),
-            ("ping_timeout", ping_timeout),
-            ("close_timeout", close_timeout),
-            ("max_size", max_size),
-            ("write_limit", write_limit),
-            ("write_cap", write_cap),
-        ):
-            number(name, value)
+        numbers(
+            open_timeout=open_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_size=max_size,
+            write_limit=write_limit,
+            write_cap=write_cap,
+        )
         queue_limits(max_queue)
         if ssl is not None:
             check_server_context(ssl)

@@ -23,7 +23,7 @@ KERNELS = sorted(
 SANS_IO = [
     *(
         ROOT / "ext" / "fastws" / f"_{name}{suffix}"
-        for name in ("frames", "messages", "outbox", "protocol", "kernels", "tls", "wheel")
+        for name in ("frames", "masking", "messages", "outbox", "protocol", "kernels", "tls", "wheel")
         for suffix in (".pyx", ".pxd")
     ),
     *(ROOT / "fastws" / f"{name}.py" for name in ("codes", "exceptions", "headers", "http11", "handshake")),

@@ -7,14 +7,18 @@ cdef extern from *:
     ctypedef void *sendfunc
 
 
-cdef class Ready:
+cdef class Awaitable:
+    pass
+
+
+cdef class Ready(Awaitable):
     # An awaitable with nothing to wait for: its result is None.
     pass
 
 cdef Ready READY
 
 
-cdef class Failing:
+cdef class Failing(Awaitable):
     cdef object error
 
 # An awaitable that raises.
@@ -27,7 +31,7 @@ cdef enum Event:
     CLOSED
 
 
-cdef class Waiting:
+cdef class Waiting(Awaitable):
     cdef Endpoint endpoint
     cdef Event event
     cdef object waits             # the future's iterator, once it has begun
@@ -35,7 +39,7 @@ cdef class Waiting:
 cdef object waiting(Endpoint endpoint, Event event)
 
 
-cdef class Pinged:
+cdef class Pinged(Awaitable):
     cdef Endpoint endpoint
     cdef list ping
 

@@ -56,12 +56,42 @@ cdef int set_await_slots(PyTypeObject *kind, iternextfunc next_slot, sendfunc se
     return 0
 
 
+# ---------------------------------------------------------------- what they have in common
+
+cdef class Awaitable:
+    """What a kind of them adds is `send`, as a coroutine has it."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def throw(self, kind, value=None, traceback=None):
+        """Raise what is thrown."""
+        raise thrown(kind, value, traceback)
+
+    def close(self):
+        """Do nothing."""
+
+
+cdef object thrown(kind, value, traceback):
+    if isinstance(kind, BaseException):
+        return kind
+    error = value if isinstance(value, BaseException) else kind() if value is None else kind(value)
+    return error if traceback is None else error.with_traceback(traceback)
+
+
 # ---------------------------------------------------------------- nothing to wait for
 
 @cython.final
-cdef class Ready:
+cdef class Ready(Awaitable):
     """What `send` returns when there is nothing to wait for."""
 
+    # Its own, for they are what the slots are set on.
     def __await__(self):
         return self
 
@@ -75,13 +105,6 @@ cdef class Ready:
         """End."""
         raise StopIteration
 
-    def throw(self, kind, value=None, traceback=None):
-        """Raise what is thrown."""
-        raise thrown(kind, value, traceback)
-
-    def close(self):
-        """Do nothing."""
-
     def __repr__(self):
         return "<nothing to wait for>"
 
@@ -89,36 +112,13 @@ cdef class Ready:
 cdef Ready READY = Ready()
 
 
-cdef object thrown(kind, value, traceback):
-    if isinstance(kind, BaseException):
-        return kind
-    error = value if isinstance(value, BaseException) else kind() if value is None else kind(value)
-    return error if traceback is None else error.with_traceback(traceback)
-
-
 @cython.final
-cdef class Failing:
+cdef class Failing(Awaitable):
     """What `send` returns when it is for `await` to raise."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        raise self.error
 
     def send(self, value):
         """Raise the error."""
         raise self.error
-
-    def throw(self, kind, value=None, traceback=None):
-        """Raise what is thrown."""
-        raise thrown(kind, value, traceback)
-
-    def close(self):
-        """Do nothing."""
 
 
 cdef object failing(error):
@@ -130,17 +130,8 @@ cdef object failing(error):
 # ---------------------------------------------------------------- events, which are rarer
 
 @cython.final
-cdef class Waiting:
+cdef class Waiting(Awaitable):
     """What `send` and `close` return when there is something to wait for; a wait begins with `await`."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
 
     def send(self, value):
         """Begin to wait, or go on."""
@@ -168,17 +159,8 @@ cdef object waiting(Endpoint endpoint, Event event):
 
 
 @cython.final
-cdef class Pinged:
+cdef class Pinged(Awaitable):
     """What `ping` returns: `await` it for a future, and that for the latency in seconds."""
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
 
     def send(self, value):
         """Return the future, as a coroutine returns."""
@@ -190,13 +172,6 @@ cdef class Pinged:
                 raise self.endpoint.closed_error()
             self.ping.append(future)
         raise StopIteration(self.ping[3])
-
-    def throw(self, kind, value=None, traceback=None):
-        """Raise what is thrown."""
-        raise thrown(kind, value, traceback)
-
-    def close(self):
-        """Do nothing."""
 
 
 cdef object pinged(Endpoint endpoint, list ping):

@@ -42,6 +42,9 @@ cdef struct Deflating:
 cdef enum:
     WS_RSV1 = 0x40
 
+# The four bytes that end a flush, which no message is sent with.
+cdef const uint8_t *TAIL
+
 # `agreed`: an extensions.Agreed.
 cdef Deflating *deflating_new(object agreed) except NULL
 # May be NULL.
@@ -53,6 +56,8 @@ cdef bint is_worth(Deflating *self, size_t size, object compress) except -1
 # Make `inflater` ready for the next bytes, with what was before; give it back.
 cdef int take_inflater(Deflating *self) except -1
 cdef void drop_inflater(Deflating *self) noexcept
+# RFC 7692 7.2.3.4: after a final block others may follow, with the same window.
+cdef int go_on_behind_end(Deflating *self) except -1
 
 # Compress a message, or with `more` a fragment of which others follow. Sets `packed`, and returns the
 # object that keeps its bytes alive: None when they are few, and stay until the next call. With

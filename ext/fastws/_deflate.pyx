@@ -39,6 +39,7 @@ cdef extern from "zlib.h" nogil:
         Z_DEFLATED
         Z_DEFAULT_STRATEGY
     int inflateInit2(z_stream *stream, int bits) noexcept
+    int inflateReset(z_stream *stream) noexcept
     int inflateReset2(z_stream *stream, int bits) noexcept
     int inflateEnd(z_stream *stream) noexcept
     int inflateGetDictionary(z_stream *stream, uint8_t *data, uInt *size) noexcept
@@ -79,9 +80,8 @@ cdef uint8_t[SCRATCH] deflated
 cdef uint8_t[WINDOW] window
 
 # RFC 7692 7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message."
-cdef uint8_t[4] TAIL
-TAIL[0] = TAIL[1] = 0
-TAIL[2] = TAIL[3] = 0xFF
+# A literal: it is there as long as the module.
+TAIL = <const uint8_t *><const char *>b"\x00\x00\xff\xff"
 
 cdef z_stream *spare_inflaters[SPARE_INFLATERS]
 cdef int spare_inflater_count = 0
@@ -183,6 +183,17 @@ cdef void drop_inflater(Deflating *self) noexcept:
         PyMem_Free(self.inflater)
     self.inflater = NULL
     self.ended = False
+
+
+cdef int go_on_behind_end(Deflating *self) except -1:
+    cdef uInt size = 0
+    inflateGetDictionary(self.inflater, window, &size)
+    inflateReset(self.inflater)
+    if inflateSetDictionary(self.inflater, window, size) != Z_OK:
+        raise MemoryError("no memory for a decompressor")
+    self.ended = False
+    self.endings += 1
+    return 0
 
 
 cdef void own(Deflating *self) noexcept:

@@ -7,7 +7,7 @@ out. What is found wrong does not depend on the pieces.
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from fastws._deflate cimport Deflating, drop_inflater, take_inflater, uInt, z_stream
+from fastws._deflate cimport TAIL, Deflating, drop_inflater, go_on_behind_end, take_inflater, uInt, z_stream
 from fastws._frames cimport WS_TEXT
 from fastws._kernels cimport active
 from fastws._messages cimport (
@@ -21,14 +21,10 @@ cdef extern from "zlib.h" nogil:
         Z_BUF_ERROR
         Z_MEM_ERROR
         Z_SYNC_FLUSH
-    int inflateReset(z_stream *stream) noexcept
     int inflate(z_stream *stream, int flush) noexcept
-    int inflateGetDictionary(z_stream *stream, uint8_t *data, uInt *size) noexcept
-    int inflateSetDictionary(z_stream *stream, const uint8_t *data, uInt size) noexcept
 
 cdef enum:
     SCRATCH = 64 * 1024
-    WINDOW = 32 * 1024
     STEP = 16 * 1024           # of input: after each its length is judged
     CHUNK = 1 << 30            # the most that is given to zlib at once, whose sizes are unsigned int
     # zlib's account: it stopped between two blocks.
@@ -40,30 +36,12 @@ cdef enum:
     # What going on behind a final block costs us, in bytes of input.
     ENDING = 256
 
-# Used within one call each; the GIL is held throughout.
+# Used within one call; the GIL is held throughout.
 cdef uint8_t[SCRATCH] inflated
-cdef uint8_t[WINDOW] window
-
-# RFC 7692 7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message."
-cdef uint8_t[4] TAIL
-TAIL[0] = TAIL[1] = 0
-TAIL[2] = TAIL[3] = 0xFF
 
 
 cdef uint64_t most_taken(uint64_t size) noexcept:
     return FREE + PER_BYTE * size if size < <uint64_t>-1 // (2 * PER_BYTE) else <uint64_t>-1
-
-
-cdef int go_on_behind_end(Deflating *self) except -1:
-    """RFC 7692 7.2.3.4: after a final block others may follow, with the same window."""
-    cdef uInt size = 0
-    inflateGetDictionary(self.inflater, window, &size)
-    inflateReset(self.inflater)
-    if inflateSetDictionary(self.inflater, window, size) != Z_OK:
-        raise MemoryError("no memory for a decompressor")
-    self.ended = False
-    self.endings += 1
-    return 0
 
 
 cdef int inflate_into(Deflating *self, uint8_t *target, size_t room, size_t *size) except -1:

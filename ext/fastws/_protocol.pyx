@@ -11,8 +11,6 @@ the loop before the input does: `held` (the consumer takes no more; what was not
 again later), `failed` and `close_arrived` (the rest is discarded).
 """
 
-import os
-
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -31,6 +29,7 @@ from fastws._inflate cimport (
     CORRUPT, ENDLESS, TOO_LARGE, inflate_end, inflate_some, inflate_whole, most_taken,
 )
 from fastws._kernels cimport active, ws_utf8
+from fastws._masking cimport draw_masks, next_mask
 from fastws._messages cimport (
     INVALID_TEXT, Payload, known, message_append, message_drop, message_finish,
     message_received, message_tail, message_take, parse_message,
@@ -53,40 +52,8 @@ cdef enum:
 
     # A payload up to this size is masked on the stack; outboxes copy those.
     SMALL_MASKED = 2048
-    MASKS = 4096               # bytes of masking keys drawn at a time
 
 cdef uint64_t NO_LIMIT = <uint64_t>-1
-
-# Masking keys to come: RFC 6455 5.3 wants them from a strong source of entropy.
-cdef bytes masks = b""
-cdef Py_ssize_t masks_used = 0
-
-
-cdef int draw_masks() except -1:
-    """See to it that there is a key. Other threads may run meanwhile."""
-    global masks, masks_used
-    if masks_used == len(masks):
-        masks = os.urandom(MASKS)
-        masks_used = 0
-    return 0
-
-
-cdef int next_mask(uint8_t *key) except -1:
-    global masks_used
-    draw_masks()
-    memcpy(key, PyBytes_AS_STRING(masks) + masks_used, 4)
-    masks_used += 4
-    return 0
-
-
-def forget_masks():
-    # A forked child must not use the same keys as its parent.
-    global masks, masks_used
-    masks = b""
-    masks_used = 0
-
-
-os.register_at_fork(after_in_child=forget_masks)
 
 
 cdef class Protocol:

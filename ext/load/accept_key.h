@@ -1,4 +1,5 @@
-/* Sec-WebSocket-Accept: SHA-1 (RFC 3174) and base64 (RFC 4648), for one fixed input size. Not for use anywhere else. */
+/* Sec-WebSocket-Accept: SHA-1 (RFC 3174) and base64 (RFC 4648), for one fixed input size. For the load generator and
+ * the benchmarks' yardstick (benchmarks/servers/limit.c), and nothing else. */
 #pragma once
 
 #include <stdint.h>

@@ -8,6 +8,7 @@ import random
 import zlib
 
 import frames
+import pytest
 from feeding import feed, outcome
 
 from fastws._recorder import Recorder
@@ -31,6 +32,12 @@ def agreed(**changed):
         "min_size": 0,
     }
     return Agreed(**{**values, **changed})
+
+
+# For messages that are received: with nothing remembered from one to the next, and with the window.
+FRESH = agreed()
+KEPT = agreed(in_takeover=True)
+BOTH = pytest.mark.parametrize("deflate", [FRESH, KEPT], ids=["fresh", "kept"])
 
 
 def words(rng, count):

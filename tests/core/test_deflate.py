@@ -6,7 +6,10 @@ import tracemalloc
 import frames
 import pytest
 from deflating import (
+    BOTH,
+    FRESH,
     HELLO,
+    KEPT,
     TAIL,
     Peer,
     agreed,
@@ -21,13 +24,8 @@ from feeding import feed, outcome, play, slices
 
 from fastws._recorder import Recorder
 
-CORRUPT = "a compressed message is invalid"
-KEPT = agreed(in_takeover=True)
-FRESH = agreed()
-BOTH = pytest.mark.parametrize("deflate", [FRESH, KEPT], ids=["fresh", "kept"])
 EMPTY_BLOCK = b"\x00" + TAIL
 MIB = 2**20
-
 
 # ---------------------------------------------------------------- good ones
 

@@ -5,7 +5,10 @@ import zlib
 import frames
 import pytest
 from deflating import (
+    BOTH,
+    FRESH,
     HELLO,
+    KEPT,
     TAIL,
     Peer,
     agreed,
@@ -22,12 +25,6 @@ from feeding import fails, feed, outcome, play, slices
 from fastws._recorder import Recorder
 
 CORRUPT = "a compressed message is invalid"
-KEPT = agreed(in_takeover=True)
-FRESH = agreed()
-BOTH = pytest.mark.parametrize("deflate", [FRESH, KEPT], ids=["fresh", "kept"])
-EMPTY_BLOCK = b"\x00" + TAIL
-MIB = 2**20
-
 
 # ---------------------------------------------------------------- Z1: what is no deflate
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 
 import trustme
-from peers import HANDSHAKE, port_of
+from peers import HANDSHAKE, LIMIT, port_of
 
 
 @functools.cache
@@ -46,6 +46,17 @@ def write_certificate(folder, name="localhost"):
     chain.write_bytes(b"".join(part.bytes() for part in one.cert_chain_pems))
     key.write_bytes(one.private_key_pem.bytes())
     return chain, key
+
+
+def issue(folder):
+    """Write a certificate, and its key, in the place of those before; return it as DER."""
+    chain, _ = write_certificate(folder)
+    return ssl.PEM_cert_to_DER_cert(chain.read_text())
+
+
+def certificate_of(port):
+    """Return the certificate of the server at a port, as DER."""
+    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=LIMIT))
 
 
 def uri_of(server):

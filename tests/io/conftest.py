@@ -73,6 +73,14 @@ def run(request, monkeypatch):
     return runner
 
 
+@pytest.fixture
+def no_proxies(monkeypatch):
+    """Let clients know of no proxy but those that a test names."""
+    for kind in ("ws", "wss", "http", "https", "socks", "all", "no"):
+        monkeypatch.delenv(f"{kind}_proxy", raising=False)
+        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
+
+
 # ---------------------------------------------------------------- uvicorn in processes of its own
 
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 
 import pytest
+import websockets
 
 import fastws
 
@@ -39,8 +40,27 @@ class Echo(fastws.Handler):
             self.log.append(("close", code, reason))
 
 
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+
+
 def port_of(server):
     return server.sockets[0].getsockname()[1]
+
+
+def uri(server):
+    return f"ws://127.0.0.1:{port_of(server)}"
+
+
+@contextlib.asynccontextmanager
+async def served(handler, **options):
+    """Give a server and a real client of it."""
+    async with (
+        fastws.serve(handler, "127.0.0.1", 0, **options) as server,
+        websockets.connect(uri(server), compression=None, max_size=None) as client,
+    ):
+        yield server, client
 
 
 async def until(condition):
@@ -48,10 +68,14 @@ async def until(condition):
         await asyncio.sleep(0.005)
 
 
-@contextlib.asynccontextmanager
-async def raw(server, data=HANDSHAKE):
+def raw(server, data=HANDSHAKE):
     """Connect a plain TCP client that has sent `data`."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+    return raw_to(port_of(server), data)
+
+
+@contextlib.asynccontextmanager
+async def raw_to(port, data, **options):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **options)
     writer.write(data)
     try:
         yield reader, writer

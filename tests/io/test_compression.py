@@ -11,7 +11,7 @@ import pytest
 import websockets
 from aiohttp import web
 from inflating import DEDICATED, SHARED, client_of, opening
-from peers import LIMIT, port_of, until
+from peers import LIMIT, echo, port_of, until
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from wire import BINARY, CLOSE, PING, TEXT, frame, frames, read_frame, serve
 
@@ -41,11 +41,6 @@ SERVERS = {
     ),
 }
 BY_SERVER = pytest.mark.parametrize("deflate", SERVERS.values(), ids=SERVERS)
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 class Back(fastws.Handler):

@@ -9,7 +9,10 @@ from websockets.version import version
 
 import fastws
 
-pytestmark = pytest.mark.without_tls("what is compared does not depend on it")
+pytestmark = [
+    pytest.mark.usefixtures("no_proxies"),
+    pytest.mark.without_tls("what is compared does not depend on it"),
+]
 
 # What these do websockets does only since its version 17, which needs Python 3.11.
 SINCE_17 = {
@@ -19,13 +22,6 @@ SINCE_17 = {
     tasks.a_client_that_reconnects,
 }
 PROGRAMS = [program for module in (messages, opening, closing, tasks) for program in module.PROGRAMS]
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch):
-    for kind in ("ws", "wss", "http", "https", "socks", "all", "no"):
-        monkeypatch.delenv(f"{kind}_proxy", raising=False)
-        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,11 @@
 """Messages in fragments, sent from iterables and taken as they come, RFC 6455 5.4."""
 
 import asyncio
-import contextlib
 
 import pytest
-import websockets
-from peers import masked, port_of, raw, until
+from peers import masked, raw, served, until
 
 import fastws
-
-
-def uri(server):
-    return f"ws://127.0.0.1:{port_of(server)}"
-
-
-@contextlib.asynccontextmanager
-async def served(handler, **options):
-    """Give a server and a real client of it."""
-    async with (
-        fastws.serve(handler, "127.0.0.1", 0, **options) as server,
-        websockets.connect(uri(server), compression=None, max_size=None) as client,
-    ):
-        yield server, client
 
 
 def test_r18_a_message_in_fragments_is_not_interrupted(run):

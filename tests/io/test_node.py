@@ -11,7 +11,7 @@ import shutil
 import subprocess
 
 import pytest
-from peers import port_of, until
+from peers import echo, port_of, until
 
 import fastws
 
@@ -83,11 +83,6 @@ def as_said(message):
 
 
 # ---- node's client
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 async def talk(server, steps, offered=(), deflate=None):

@@ -45,14 +45,18 @@ async def answer(reader):
     return (await read_frame(reader))[1].decode()
 
 
+async def told(server, head):
+    """Send what ends in a handshake, and a message; return the answer, and the address that it came from."""
+    async with raw(server, head + masked(0x81, b"x")) as (reader, writer):
+        return await answer(reader), writer.get_extra_info("sockname")
+
+
 @pytest.mark.parametrize("header", HEADERS)
 def test_the_address_in_the_header_is_the_clients(run, header):
     async def main():
-        async with (
-            proxied() as server,
-            raw(server, header + HANDSHAKE + masked(0x81, b"hello")) as (reader, _),
-        ):
-            assert await answer(reader) == f"hello {HEADERS[header]}"
+        async with proxied() as server:
+            said, _ = await told(server, header + HANDSHAKE)
+            assert said == f"x {HEADERS[header]}"
 
     run(main)
 
@@ -73,11 +77,9 @@ def test_header_and_request_may_come_byte_by_byte(run, header):
 
 def test_a_proxy_that_speaks_for_itself_has_its_own_address(run):
     async def main():
-        async with (
-            proxied() as server,
-            raw(server, LOCAL + HANDSHAKE + masked(0x81, b"x")) as (reader, writer),
-        ):
-            assert await answer(reader) == f"x {writer.get_extra_info('sockname')}"
+        async with proxied() as server:
+            said, own = await told(server, LOCAL + HANDSHAKE)
+            assert said == f"x {own}"
 
     run(main)
 
@@ -138,8 +140,8 @@ def test_a_trusted_proxy_without_a_valid_header_is_dropped_with_one_line(run, ca
 def test_somebody_else_is_taken_as_he_is_and_cannot_use_the_header(run):
     async def main():
         async with proxied(trusted_proxies=["192.0.2.77"]) as server:
-            async with raw(server, HANDSHAKE + masked(0x81, b"x")) as (reader, writer):
-                assert await answer(reader) == f"x {writer.get_extra_info('sockname')}"
+            said, own = await told(server, HANDSHAKE)
+            assert said == f"x {own}"
             async with raw(server, LINE + HANDSHAKE) as (reader, _):
                 assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
 
@@ -200,15 +202,13 @@ def test_a_field_of_a_trusted_proxy_gives_the_address(run, source, field, addres
 
     async def main():
         async with proxied(address_from=source) as server:
-            async with raw(server, request + masked(0x81, b"x")) as (reader, _):
-                assert await answer(reader) == f"x {address}"
-            async with raw(server, HANDSHAKE + masked(0x81, b"x")) as (reader, writer):
-                assert await answer(reader) == f"x {writer.get_extra_info('sockname')}"
-        async with (
-            proxied(address_from=source, trusted_proxies=["192.0.2.7"]) as server,
-            raw(server, request + masked(0x81, b"x")) as (reader, writer),
-        ):
-            assert await answer(reader) == f"x {writer.get_extra_info('sockname')}"
+            said, _ = await told(server, request)
+            assert said == f"x {address}"
+            said, own = await told(server, HANDSHAKE)
+            assert said == f"x {own}"
+        async with proxied(address_from=source, trusted_proxies=["192.0.2.7"]) as server:
+            said, own = await told(server, request)
+            assert said == f"x {own}"
 
     run(main)
 

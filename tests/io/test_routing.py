@@ -4,16 +4,11 @@ import base64
 
 import pytest
 import websockets
-from peers import port_of, raw
+from peers import echo, port_of, raw
 
 import fastws
 
 pytestmark = pytest.mark.without_tls("a handler knows nothing of it")
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 async def room(ws, name):

@@ -9,20 +9,16 @@ import ssl
 import pytest
 import websockets
 from certificates import authority, by_hand, client_context, server_context, uri_of
-from peers import Echo, masked, port_of, until
+from peers import Echo, echo, masked, port_of, until
 from wire import CLOSE, PING, TEXT, deaf, reset, serve
 
 import fastws
 from fastws.tls import default_context
 
-pytestmark = pytest.mark.without_tls("it is there already")
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch):
-    for kind in ("ws", "wss", "http", "https", "socks", "all", "no"):
-        monkeypatch.delenv(f"{kind}_proxy", raising=False)
-        monkeypatch.delenv(f"{kind}_proxy".upper(), raising=False)
+pytestmark = [
+    pytest.mark.usefixtures("no_proxies"),
+    pytest.mark.without_tls("it is there already"),
+]
 
 
 def secure(handler=None, **options):
@@ -31,11 +27,6 @@ def secure(handler=None, **options):
 
 def connect(server, **options):
     return fastws.connect(uri_of(server), **{"ssl": client_context(), "max_size": None, **options})
-
-
-async def echo(ws):
-    async for message in ws:
-        await ws.send(message)
 
 
 # ---------------------------------------------------------------- connecting
@@ -278,6 +269,13 @@ class Noted(Echo):
         self.log = []
 
 
+async def greet(client):
+    """Open a connection, and have a message echoed."""
+    await client.open()
+    await client.send(masked(TEXT, b"hi"))
+    assert await client.read(4) == b"\x81\x02hi"
+
+
 def test_close_notify_follows_the_last_frame(run):
     async def main():
         async with secure(Echo) as server, by_hand(server) as client:
@@ -295,9 +293,7 @@ def test_a_close_notify_of_the_peer_s_is_its_end(run):
 
     async def main():
         async with secure(handler) as server, by_hand(server) as client:
-            await client.open()
-            await client.send(masked(TEXT, b"hi"))
-            assert await client.read(4) == b"\x81\x02hi"
+            await greet(client)
             # It waits for ours, and the TCP connection stays.
             await client.until(client.tls.unwrap)
             await until(lambda: len(handler.log) == 2)
@@ -373,9 +369,7 @@ def test_garbage_instead_of_a_record_ends_its_connection_only(run, caplog, data)
 
     async def main():
         async with secure(handler) as server, by_hand(server) as client:
-            await client.open()
-            await client.send(masked(TEXT, b"hi"))
-            assert await client.read(4) == b"\x81\x02hi"
+            await greet(client)
             await client.loop.sock_sendall(client.sock, data)
             with pytest.raises(ssl.SSLError):
                 while await client.until(client.tls.read, 1):

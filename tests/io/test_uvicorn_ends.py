@@ -52,8 +52,7 @@ def test_disconnect_has_the_peers_code_and_reason(server, name, code, reason):
 
 def test_disconnect_is_1005_for_a_close_without_a_code(server, name):
     async def main():
-        async with server.raw("/echo", name) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
+        async with server.opened("/echo", name) as (reader, writer):
             writer.write(masked(0x88, b""))
             assert await reader.readexactly(2) == b"\x88\x00"
             assert (await server.note(name))["end"]["code"] == 1005
@@ -63,8 +62,7 @@ def test_disconnect_is_1005_for_a_close_without_a_code(server, name):
 
 def test_disconnect_is_told_though_the_peer_does_not_leave(server, name):
     async def main():
-        async with server.raw("/echo", name) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
+        async with server.opened("/echo", name) as (reader, writer):
             writer.write(masked(0x88, b"\x03\xe8"))
             await server.note(name)
             assert await reader.readexactly(4) == b"\x88\x02\x03\xe8"
@@ -75,8 +73,7 @@ def test_disconnect_is_told_though_the_peer_does_not_leave(server, name):
 @pytest.mark.parametrize("half", [True, False], ids=["shut-down", "closed"])
 def test_disconnect_is_1006_when_the_peer_vanishes(ours, name, half):
     async def main():
-        async with ours.raw("/echo", name) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
+        async with ours.opened("/echo", name) as (reader, writer):
             if half:
                 writer.write_eof()
                 assert await reader.read() == b""
@@ -106,8 +103,7 @@ def test_disconnect_is_1006_when_the_peer_leaves_before_the_accept(server, name)
 @pytest.mark.parametrize("leaves", ["closes", "aborts"])
 def test_send_after_the_end_raises_an_oserror(server, name, leaves):
     async def main():
-        async with server.raw("/send_late", name) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
+        async with server.opened("/send_late", name) as (reader, writer):
             if leaves == "closes":
                 writer.write(masked(0x88, b"\x03\xe8"))
                 await reader.read()
@@ -184,8 +180,7 @@ def test_an_application_that_ends_after_accept_closes_the_connection(ours, path,
 )
 def test_a_violation_ends_the_connection_and_the_application_learns_why(ours, name, frame, code):
     async def main():
-        async with ours.raw("/echo", name) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
+        async with ours.opened("/echo", name) as (reader, writer):
             writer.write(frame)
             close = await reader.read()
             assert close[0] == 0x88
@@ -255,8 +250,7 @@ def test_send_that_waits_ends_with_an_oserror_when_the_peer_leaves(server, name)
 
 def test_an_application_that_does_not_receive_stops_its_peer(server, name):
     async def main():
-        async with server.raw("/listen_late", name) as (reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
+        async with server.opened("/listen_late", name) as (reader, writer):
             piece = b"\x82\xfe\xff\xff" + bytes(4 + 65535)
             sock = writer.get_extra_info("socket")
             taken = 0

@@ -12,7 +12,7 @@ import zlib
 import pytest
 import websockets
 from peers import HANDSHAKE, masked
-from uvicorn_process import OURS, SANSIO, bounded, uvicorn
+from uvicorn_process import OURS, SANSIO, accepted, bounded, uvicorn
 
 import fastws
 
@@ -25,12 +25,6 @@ LOOPS = {
     "uvloop-httptools": ("--loop", "uvloop", "--http", "httptools"),
 }
 DEFLATE = b"13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
-
-
-async def opened(reader):
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 101 ")
-    return head
 
 
 # ---------------------------------------------------------------- frameworks
@@ -91,8 +85,7 @@ def test_starlette_tells_a_sender_that_its_peer_has_left(starlette):
         pytest.skip("there such a sender never lets the event loop run, and so is told nothing")
 
     async def main():
-        async with starlette.raw("/send_to_nobody", "s3") as (reader, writer):
-            await opened(reader)
+        async with starlette.opened("/send_to_nobody", "s3") as (reader, writer):
             writer.write(masked(0x81, b"go"))
             await reader.readexactly(100)
             writer.transport.abort()
@@ -157,13 +150,11 @@ def test_tls(certificate, loop):
                 assert await client.recv() == message
         assert (await server.note("t1"))["end"]["code"] == 1000
         # No frame, nor the end of TLS.
-        async with server.raw("/echo", "t2", ssl=context) as (reader, writer):
-            await opened(reader)
+        async with server.opened("/echo", "t2", ssl=context) as (reader, writer):
             writer.transport.abort()
         assert (await server.note("t2"))["end"]["code"] == 1006
         # A peer that answers nothing: the end comes all the same.
-        async with server.raw("/close", ssl=context) as (reader, _):
-            await opened(reader)
+        async with server.opened("/close", ssl=context) as (reader, _):
             assert (await reader.readexactly(7))[4:] == b"bye"
             server.stop()
             assert await reader.read() == b""
@@ -221,7 +212,7 @@ def test_shutdown_closes_with_1012_and_tells_the_application(loop):
             server.raw("/echo", "d2") as (deaf, _),
             server.raw("/wait_before_accept", "d3") as (early, _),
         ):
-            await opened(deaf)
+            await accepted(deaf)
             await server.note("d3")
             server.stop()
             with pytest.raises(websockets.ConnectionClosed):
@@ -294,8 +285,7 @@ def test_ws_max_size_ends_a_larger_message_with_1009():
 
 def test_ws_max_queue_bounds_what_waits_for_the_application():
     async def main(server):
-        async with server.raw("/listen_late", "q1") as (reader, writer):
-            await opened(reader)
+        async with server.opened("/listen_late", "q1") as (reader, writer):
             # More than the kernel takes: with a queue without a bound all of it would be read.
             piece = b"\x82\xff" + (1 << 20).to_bytes(8, "big") + bytes(4 + (1 << 20))
             for _ in range(40):
@@ -317,8 +307,7 @@ def test_ws_max_queue_bounds_what_waits_for_the_application():
 def test_pings_are_sent_and_who_answers_none_is_dropped():
     async def main(server):
         async with websockets.connect(server.uri("/echo", "p1")) as client:
-            async with server.raw("/echo", "p2") as (reader, _):
-                await opened(reader)
+            async with server.opened("/echo", "p2") as (reader, _):
                 assert (await reader.readexactly(6))[:2] == b"\x89\x04"
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
@@ -340,7 +329,7 @@ def test_messages_are_compressed_with_a_shared_compressor():
             reader,
             writer,
         ):
-            extensions = re.search(rb"(?i)sec-websocket-extensions: (.*)\r\n", await opened(reader))[1]
+            extensions = re.search(rb"(?i)sec-websocket-extensions: (.*)\r\n", await accepted(reader))[1]
             assert extensions == (
                 b"permessage-deflate; server_no_context_takeover; client_no_context_takeover"
             )
@@ -398,7 +387,7 @@ def test_no_date_header_leaves_it_out_but_for_that_of_the_application():
             assert b"\r\ndate:" not in head.lower()
             assert b"\r\nserver: uvicorn\r\n" in head.lower()
         async with server.raw("/dated") as (reader, _):
-            assert (await opened(reader)).lower().count(b"\r\ndate: today\r\n") == 1
+            assert (await accepted(reader)).lower().count(b"\r\ndate: today\r\n") == 1
 
     with uvicorn("asgi_apps:bare", "--no-date-header") as server:
         bounded(main(server))
@@ -408,8 +397,7 @@ def test_memory_does_not_grow_with_connections_that_have_ended():
     async def main(server):
         async def many():
             for _ in range(300):
-                async with server.raw("/echo") as (reader, writer):
-                    await opened(reader)
+                async with server.opened("/echo") as (reader, writer):
                     writer.write(masked(0x82, bytes(100)) + masked(0x88, b""))
                     await reader.read()
             return resident(server.process.pid)

@@ -7,13 +7,12 @@ import os
 import re
 import signal
 import socket
-import ssl
 import sys
 import tempfile
 import time
 
 import pytest
-import trustme
+from certificates import certificate_of, issue
 from peers import HANDSHAKE, LIMIT
 from supervised import HANDLERS, children, client, is_gone, one_of_each, process, serving, who
 
@@ -220,23 +219,14 @@ def test_sighup_with_code_that_is_broken_leaves_the_workers_as_they_were(tmp_pat
 
 
 def test_sighup_reads_the_certificate_again(tmp_path):
-    def issue():
-        one = trustme.CA().issue_cert("localhost")
-        (tmp_path / "chain.pem").write_bytes(b"".join(part.bytes() for part in one.cert_chain_pems))
-        (tmp_path / "key.pem").write_bytes(one.private_key_pem.bytes())
-        return ssl.PEM_cert_to_DER_cert(one.cert_chain_pems[0].bytes().decode())
-
-    def served(port):
-        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=LIMIT))
-
-    first = issue()
+    first = issue(tmp_path)
     args = ("handlers:Who", "--certfile", "chain.pem", "--keyfile", "key.pem")
     with serving(tmp_path, *args) as server:
-        assert served(server.port) == first
-        second = issue()
+        assert certificate_of(server.port) == first
+        second = issue(tmp_path)
         server.signal(signal.SIGHUP)
         server.until_logged("the workers are replaced")
-        assert {served(server.port) for _ in range(8)} == {second}
+        assert {certificate_of(server.port) for _ in range(8)} == {second}
 
 
 def test_sighup_under_traffic_refuses_no_connection_and_loses_no_message(tmp_path):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import websockets
-from peers import HANDSHAKE, LIMIT, until
+from peers import HANDSHAKE, LIMIT, raw_to, until
 
 HERE = pathlib.Path(__file__).parent
 OURS, SANSIO = "fastws.uvicorn:WebSocketProtocol", "websockets-sansio"
@@ -63,17 +63,16 @@ class Uvicorn:
     def uri(self, path, name="", scheme="ws"):
         return f"{scheme}://127.0.0.1:{self.port}{path}?{name}"
 
-    @contextlib.asynccontextmanager
-    async def raw(self, path, name="", data=HANDSHAKE, **options):
+    def raw(self, path, name="", data=HANDSHAKE, **options):
         """Connect a plain client that has sent a request for an opening handshake."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **options)
-        writer.write(data.replace(b"GET / ", f"GET {path}?{name} ".encode()))
-        try:
+        return raw_to(self.port, data.replace(b"GET / ", f"GET {path}?{name} ".encode()), **options)
+
+    @contextlib.asynccontextmanager
+    async def opened(self, path, name="", **options):
+        """Connect a plain client that has had its 101."""
+        async with self.raw(path, name, **options) as (reader, writer):
+            await accepted(reader)
             yield reader, writer
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def get(self, path, name):
         """Ask for a page of `asgi_apps.page`; return its number."""
@@ -120,6 +119,13 @@ def uvicorn(app="asgi_apps:bare", *options, ws=OURS, workers=1):
                     process.wait(LIMIT)
                 except subprocess.TimeoutExpired:
                     process.kill()
+
+
+async def accepted(reader):
+    """Return the head of a response, which is 101."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    return head
 
 
 def bounded(coroutine):

@@ -6,13 +6,12 @@ import re
 import resource
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 
 import pytest
-import trustme
 import websockets
+from certificates import certificate_of, issue
 
 import fastws
 
@@ -194,15 +193,6 @@ def test_version_names_version_and_kernels(place):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
 def test_sighup_reads_the_certificate_again_and_keeps_the_old_one_when_that_fails(place):
-    def issue():
-        one = trustme.CA().issue_cert("localhost")
-        (place / "chain.pem").write_bytes(b"".join(part.bytes() for part in one.cert_chain_pems))
-        (place / "key.pem").write_bytes(one.private_key_pem.bytes())
-        return ssl.PEM_cert_to_DER_cert(one.cert_chain_pems[0].bytes().decode())
-
-    def served(port):
-        return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=LIMIT))
-
     def reload(process, said):
         process.send_signal(signal.SIGHUP)
         for line in process.stderr:
@@ -210,20 +200,20 @@ def test_sighup_reads_the_certificate_again_and_keeps_the_old_one_when_that_fail
                 return
         raise EOFError
 
-    first = issue()
+    first = issue(place)
     args = ("handlers:Echo", "--port", 0, "--certfile", "chain.pem", "--keyfile", "key.pem")
     with subprocess.Popen(
         command("serve", *args), cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             port = int(re.search(r"wss://127\.0\.0\.1:(\d+) ", process.stdout.readline())[1])
-            assert served(port) == first
-            second = issue()
+            assert certificate_of(port) == first
+            second = issue(place)
             reload(process, "the certificate that was read now")
-            assert served(port) == second
+            assert certificate_of(port) == second
             (place / "key.pem").write_text("nothing")
             reload(process, "the certificate stays as it was: ")
-            assert served(port) == second
+            assert certificate_of(port) == second
             process.send_signal(signal.SIGTERM)
             assert process.wait(LIMIT) == 0
         finally:
