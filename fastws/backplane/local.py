@@ -195,4 +195,4 @@ class LocalBackplane(Backplane):
                 self.routes.clear()
             self.routes[topic] = route
         for outlet in route:
-            outlet.send(packet)
+            outlet.send(topic, packet, keep)

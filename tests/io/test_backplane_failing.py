@@ -418,7 +418,7 @@ def test_a_server_that_stops_reading_costs_the_others_a_bounded_outbox(run, tmp_
     run(main)
 
 
-def test_what_an_outbox_dropped_comes_late_where_it_is_kept(run, tmp_path, monkeypatch):
+def test_what_an_outbox_has_no_room_for_comes_late_where_it_is_kept(run, tmp_path, monkeypatch):
     url = f"local://{tmp_path}/b"
     monkeypatch.setattr("fastws.backplane.LIMIT", 100_000)
     count = 20_000
@@ -427,13 +427,36 @@ def test_what_an_outbox_dropped_comes_late_where_it_is_kept(run, tmp_path, monke
         async with joined(url, 1) as (a,):
             a.topic("x", history=50_000)
             async with stopped_node(url, a) as (node, _):
+                before = a.backplane.stats.sent
                 await publishing(a, "x", 1, count)
-                assert a.backplane.stats.dropped > 0
+                put_off = count + before - a.backplane.stats.sent
+                assert put_off > 0
                 node.process.send_signal(signal.SIGCONT)
                 said = await answers(node, lambda said: said["kept"] and said["kept"][-1] == count)
                 assert said["kept"] == list(range(1, count + 1))
-                assert said["missing"] == 0
-                assert said["stats"]["recovered"] >= a.backplane.stats.dropped
+                assert said["stats"]["recovered"] >= put_off
+                assert (said["missing"], said["stats"]["duplicates"], said["gaps"]) == (0, 0, 0)
+                assert (a.backplane.stats.sent, a.backplane.stats.dropped) == (before + count, 0)
+
+    run(main)
+
+
+def test_a_history_larger_than_the_outbox_reaches_who_comes_late(run, tmp_path, monkeypatch):
+    url = f"local://{tmp_path}/b"
+    monkeypatch.setattr("fastws.backplane.LIMIT", 100_000)
+    count = 20_000
+
+    async def main():
+        async with joined(url, 1) as (a,):
+            a.topic("x", history=count)
+            await publishing(a, "x", 1, count)
+            with started(url, "x") as node:
+                # It has settled before it says anything: then all of it is there.
+                await node.line()
+                said = await node.ask("")
+                assert said["kept"] == list(range(1, count + 1))
+                assert (said["missing"], said["stats"]["received"], said["stats"]["duplicates"]) == (0, 0, 0)
+                assert a.backplane.stats.dropped == 0
 
     run(main)
 
