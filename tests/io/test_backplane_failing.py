@@ -64,6 +64,8 @@ def accounted(server):
 
 async def resumed(a, b, topic, websocket, number):
     """Publish until it reaches a client of `b` again; return all that came and the last number."""
+    # What is published while the outbox is full of what was published before is dropped.
+    await until(lambda: accounted(a) == number)
     got = []
     reading = asyncio.ensure_future(websocket.recv())
     while True:
