@@ -106,6 +106,13 @@ class NatsBackplane(Remote):
                 lost.exception()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._client.close(), 1.0)
+            # A connection that fails while it is closed leaves the tasks of its subscriptions behind.
+            tasks = [
+                one._wait_for_msgs_task for one in self._client._subs.values() if one._wait_for_msgs_task
+            ]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def barrier(self) -> None:
         await self._client.flush(timeout=self.silence)

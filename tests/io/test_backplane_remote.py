@@ -4,6 +4,9 @@ import asyncio
 import types
 
 import pytest
+from engines import Engine, needs
+from joining import joined
+from peers import until
 
 from fastws.backplane.remote import Interest, Remote, prefix_of
 
@@ -135,6 +138,50 @@ def test_a_barrier_of_nats_ends_while_messages_keep_coming():
         await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("run", ["uvloop"], indirect=True)
+def test_a_connection_to_nats_that_fails_while_it_is_closed_leaves_no_task_behind(run, tmp_path):
+    needs("nats")
+    engine = Engine("nats", tmp_path)
+    engine.start()
+
+    def tasks():
+        names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
+        return names.count("Subscription._wait_for_msgs")
+
+    async def main():
+        async with joined(engine.url, 1) as (a,):
+            client = a.backplane.engine._client
+            before = tasks()
+
+            class Failing:
+                """A transport that fails between the end of its tasks and that of its subscriptions."""
+
+                def __init__(self, transport):
+                    self.transport = transport
+
+                def __getattr__(self, name):
+                    return getattr(self.transport, name)
+
+                def __bool__(self):
+                    self.transport.close()
+                    raise ConnectionResetError
+
+            async def barrier():
+                del a.backplane.engine.barrier
+                raise ConnectionResetError
+
+            client._transport = Failing(client._transport)
+            a.backplane.engine.barrier = barrier
+            a.backplane.engine.want({"x"}, set())
+            await until(lambda: a.backplane.stats.reconnects == 1)
+            assert tasks() == before == 1
+
+    try:
+        run(main)
+    finally:
+        engine.stop()
 
 
 @pytest.mark.parametrize(
