@@ -89,8 +89,8 @@ class Receiver(Protocol):
     def wanted(self) -> set[str]:
         """Return the names and patterns that are wanted."""
 
-    def connected(self) -> None:
-        """Hear that others can be reached."""
+    def connected(self, epoch: str | None = None) -> None:
+        """Hear that others can be reached, or one of them."""
 
     def gone(self, epoch: str) -> None:
         """Hear that a server is there no more."""

@@ -20,7 +20,7 @@ import json
 import struct
 from typing import TYPE_CHECKING, cast
 
-from fastws._packets import HEADER_SIZE, MAX_FRAME, MAX_NAME, pack, unpack
+from fastws._packets import HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
 from fastws.backplane.behind import ENDS, LAST, LATE, PAST, Behind
 from fastws.backplane.engine import Entry, Keep, expression_of
 
@@ -189,6 +189,7 @@ class Outlet(Link):
         self._lost = 0
         self._looking: asyncio.TimerHandle | None = None
         self._ending = False
+        self._asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -201,7 +202,7 @@ class Outlet(Link):
         super().connection_lost(error)
         # What has not left is lost with the process that it was for, or with the connection to it.
         stats = self.engine.receiver.stats
-        stats.in_doubt += len(self._waiting)
+        stats.in_doubt += sum(is_message(said[PREFIX.size :]) for said in self._waiting)
         stats.dropped += sum(behind.late for behind in self.behind.values())
         self._waiting.clear()
         self.behind.clear()
@@ -223,7 +224,7 @@ class Outlet(Link):
         full = self._lost > 0 or waiting + len(said) > self.engine.limit
         if (full or topic in self.behind) and not self._passes(topic, packet, keep, full):
             return
-        self.engine.receiver.stats.sent += 1
+        self.engine.receiver.stats.sent += is_message(packet)
         if not self._waiting:
             self.engine.receiver.loop.call_soon(self.flush)
         self._waiting.append(said)
@@ -243,7 +244,7 @@ class Outlet(Link):
             self.behind[topic].late += 1
             if self.behind[topic].late == 1:
                 self.behind.move_to_end(topic, last=False)
-        else:
+        elif is_message(packet):
             self.engine.receiver.stats.dropped += 1
             self._lost += 1
         self._watch(WATCH)
@@ -350,6 +351,9 @@ class Outlet(Link):
             else:
                 self.behind[name] = Behind(receiver.epoch, receiver.number(name), whole=True)
         self.resume_writing()
+        if not self._asked and self.epoch is not None:
+            self._asked = True
+            receiver.connected(self.epoch)
 
     def bye(self) -> None:
         """Send what waits, and say that this was all."""

@@ -148,8 +148,6 @@ class LocalBackplane(Backplane):
                 if linked:
                     self.receiver.stats.reconnects += 1
                 linked += 1
-                if linked == 1:
-                    self.receiver.connected()
                 since = loop.time()
                 await inlet.over
                 if loop.time() - since > STEADY:

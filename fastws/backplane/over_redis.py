@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from fastws._packets import CONTROL_TOPIC, unpack
+from fastws._packets import is_message, unpack
 from fastws.backplane.engine import Entry, Receiver, expression_of
 from fastws.backplane.remote import Outgoing, Remote, prefix_of
 from fastws.log import report
@@ -223,7 +223,7 @@ class RedisBackplane(Remote):
             except NoScriptError:
                 raise  # it is loaded with the next connection
             except ResponseError as error:
-                refused += item.topic != CONTROL_TOPIC
+                refused += is_message(item.packet)
                 report(self.receiver.logger, logging.WARNING, "backplane: Redis refuses a message: %s", error)
             else:
                 if item.limits is not None and answer != 1:

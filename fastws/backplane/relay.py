@@ -55,7 +55,7 @@ class Relay:
         self._topics = topics
         self._on_gap = on_gap
         self._changed: set[str] = set()
-        self._wanted = {CONTROL_TOPIC}
+        self._wanted = {CONTROL_TOPIC, f"{CONTROL_TOPIC}.{topics.epoch}"}
         self._rules: dict[str, tuple[int, int | None, float | None]] = {}
         self._gaps: set[str | None] = set()
         self._telling: asyncio.TimerHandle | None = None
@@ -137,8 +137,8 @@ class Relay:
     def rules(self) -> dict[str, tuple[int, int | None, float | None]]:
         return self._rules
 
-    def connected(self) -> None:
-        self.roster.announce()
+    def connected(self, epoch: str | None = None) -> None:
+        self.roster.announce(epoch)
 
     def receive(self, data: bytes, late: bool = False) -> None:
         """Take a packet; what is none is counted, and costs nothing else. `late`: it had to wait."""

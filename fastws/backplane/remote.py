@@ -15,7 +15,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
-from fastws._packets import CONTROL_TOPIC
+from fastws._packets import is_message
 from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver, expression_of
 from fastws.log import report
 
@@ -161,7 +161,7 @@ class Remote(Backplane):
             await asyncio.wait([self._task], timeout=END)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self.receiver.stats.dropped += sum(item.topic != CONTROL_TOPIC for item in self._outbox)
+        self.receiver.stats.dropped += sum(is_message(item.packet) for item in self._outbox)
         self._outbox.clear()
 
     async def _run(self) -> None:
@@ -231,7 +231,7 @@ class Remote(Backplane):
     def publish(
         self, topic: str, packet: bytes, rule: str | None, keep: Keep | None, key: str | None
     ) -> None:
-        if topic == CONTROL_TOPIC:
+        if not is_message(packet):
             if not self.up:
                 return
         elif self._size + len(packet) > self.limit or self._closing:
@@ -254,7 +254,7 @@ class Remote(Backplane):
             while self._outbox and len(batch) < BATCH and room > 0:
                 batch.append(self._outbox.popleft())
                 room -= len(batch[-1].packet)
-            messages = sum(item.topic != CONTROL_TOPIC for item in batch)
+            messages = sum(is_message(item.packet) for item in batch)
             try:
                 refused = await asyncio.wait_for(self.send(batch), self.silence)
             except BaseException:

@@ -12,6 +12,7 @@ from peers import HANDSHAKE, until
 from wire import deaf, fill
 
 import fastws
+from fastws.backplane.roster import Roster
 
 ENGINES = ["local", "redis", "nats"]
 
@@ -330,6 +331,30 @@ def test_presence_is_asked_for_everywhere(run, url):
             assert presence.counts == {a.epoch: 0, b.epoch: 2, c.epoch: 1}
             assert presence.total == 3
             assert set(presence.connections[c.epoch]) == {str(ws.id) for ws in c.connections}
+
+    run(main)
+
+
+def test_who_starts_or_asks_is_answered_alone(run, url, monkeypatch):
+    monkeypatch.setattr("fastws.backplane.roster.INTERVAL", 1000.0)
+    heard = []
+    hear = Roster.hear
+
+    def hear_and_note(roster, packet):
+        heard.append((roster._host.epoch, packet.epoch))
+        hear(roster, packet)
+
+    async def main():
+        async with joined(url, 3) as old:
+            monkeypatch.setattr(Roster, "hear", hear_and_note)
+            async with joined(url, 1) as (new,):
+                await settled(new, *old)
+                presence = await new.presence_everywhere("x", timeout=5)
+                assert presence.counts.keys() == {server.epoch for server in (new, *old)}
+                assert {speaker for hearer, speaker in heard if hearer == new.epoch} == {
+                    server.epoch for server in old
+                }
+                assert {speaker for hearer, speaker in heard if hearer != new.epoch} == {new.epoch}
 
     run(main)
 

@@ -176,7 +176,7 @@ def test_a_connection_to_nats_that_fails_while_it_is_closed_leaves_no_task_behin
             a.backplane.engine.barrier = barrier
             a.backplane.engine.want({"x"}, set())
             await until(lambda: a.backplane.stats.reconnects == 1)
-            assert tasks() == before == 1
+            assert tasks() == before > 0
 
     try:
         run(main)
