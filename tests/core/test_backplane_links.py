@@ -247,6 +247,19 @@ def test_a_history_that_is_asked_for_twice_is_whole_and_its_messages_are_news_on
     assert (pair.b.stats.received, pair.b.stats.missing, pair.b.stats.duplicates) == (2, 0, 0)
 
 
+def test_what_came_late_before_a_history_was_asked_for_again_is_no_news_again(pair):
+    pair.declare(pair.a, pair.b, history=1000)
+    for number in range(1, 401):
+        pair.publish(str(number))
+    while pair.b.stats.recovered < 50:
+        pair.turn()
+    assert pair.outlet.behind
+    pair.declare(pair.b, history=2000)
+    pair.rest()
+    assert pair.numbers(pair.b) == list(range(1, 401))
+    assert (pair.b.stats.received, pair.b.stats.duplicates, pair.a.stats.sent) == (400, 0, 400)
+
+
 def test_what_servers_kept_of_one_that_is_gone_is_past(pair):
     pair.declare(pair.a, history=1000)
     pair.publish("1")
@@ -316,6 +329,16 @@ def test_a_message_larger_than_the_outbox_is_dropped_and_those_after_it_come(pai
     assert late.numbers(late.b) == [1, 3, 4]
     assert late.to_b.most <= LIMIT
     assert (late.a.stats.dropped, None in late.gaps) == (1, True)
+
+
+def test_a_value_larger_than_the_outbox_is_counted_once(pair):
+    pair.declare(pair.a, pair.b, retain=10)
+    for text in ("1", "2" * LIMIT, "3"):
+        pair.publish(text, key=text[0])
+    pair.rest()
+    assert pair.values(pair.b) == {("1", 1), ("3", 3)}
+    assert pair.a.stats.dropped == 2  # 3 came before the outbox was looked at again
+    assert pair.a.stats.sent == 1
 
 
 def test_what_no_packet_holds_does_not_cost_the_link(pair):
