@@ -12,6 +12,10 @@ from libc.stdint cimport uint64_t
 from fastws._fanout cimport Frames
 
 
+cdef enum:
+    MAX_MERGED = 1024       # publishers that are known without a message in the history
+
+
 cdef class Kept:
     """
     What one topic keeps.
@@ -21,6 +25,9 @@ cdef class Kept:
         history: messages, None for no limit in number.
         history_seconds: their age, None for no limit. With neither no history is kept.
         before: the `Kept` that this one takes the place of.
+
+    Attributes:
+        merged: internal.
     """
 
     def __init__(self, retain, history, history_seconds, Kept before=None):
@@ -28,6 +35,7 @@ cdef class Kept:
         self.merged = {} if before is None else before.merged
         if retain:
             self.retained = {} if before is None or before.retained is None else before.retained
+            self.let_go()
         if history is not None or history_seconds is not None:
             held = () if before is None or before.history is None else before.history
             self.history = collections.deque(held, maxlen=history)
@@ -62,8 +70,12 @@ cdef class Kept:
         # Taken out first, so that the order is that of publication.
         self.retained.pop(key, None)
         self.retained[key] = (epoch, sequence, wall, frames)
-        if len(self.retained) > self.max_retained:
+        self.let_go()
+
+    cdef int let_go(self) except -1:
+        while <uint32_t>len(self.retained) > self.max_retained:
             del self.retained[next(iter(self.retained))]
+        return 0
 
     def expire(self, now):
         """Internal: let go of what is too old."""
@@ -115,7 +127,12 @@ cdef class Kept:
         cdef list order
         if self.retained is not None:
             for epoch, sequence, wall, key, frame in (*history, *retained):
-                self.retain(epoch, sequence, adopted(frame), key, wall)
+                last = self.retained.get(key)
+                if last is None or (last[2], last[0], last[1]) < (wall, epoch, sequence):
+                    self.retained[key] = (epoch, sequence, wall, adopted(frame))
+            # In the order of publication, so that those are let go of that others let go of.
+            self.retained = dict(sorted(self.retained.items(), key=lambda item: (item[1][2], item[1][0], item[1][1])))
+            self.let_go()
         if self.history is not None and history:
             now = time.monotonic()
             today = time.time()
@@ -137,6 +154,9 @@ cdef class Kept:
             self.history.clear()
             self.history.extend([numbers[entry[0]].pop() for entry in order])
             self.expire(now)
+            if len(self.merged) > MAX_MERGED:
+                held = dict.fromkeys([entry[0] for entry in self.history])
+                self.merged = {epoch: number for epoch, number in self.merged.items() if epoch in held}
 
 
 cdef Frames adopted(bytes frame):

@@ -31,7 +31,7 @@ HEADER_SIZE = SIZE
 # Bytes of a topic or a key, in UTF-8; bytes of a frame.
 MAX_NAME = 0xFFFF
 MAX_FRAME = 64 * 1024 * 1024
-# What servers tell each other goes out under this name.
+# What servers tell each other goes out under this name, with a dot and its epoch behind it for one of them alone.
 CONTROL_TOPIC = "$fastws"
 
 
@@ -111,6 +111,11 @@ def pack(str topic not None, str epoch not None, uint64_t sequence, double wall,
     memcpy(place + SIZE + name_size, PyBytes_AS_STRING(label), <size_t>key_size)
     memcpy(place + SIZE + name_size + key_size, PyBytes_AS_STRING(frame), <size_t>frame_size)
     return packet
+
+
+def is_message(bytes packet not None):
+    """Return whether a packet is a message, and not what servers tell each other, which is not counted."""
+    return PyBytes_GET_SIZE(packet) >= SIZE and not packet[1] & CONTROL
 
 
 def unpack(bytes data not None):

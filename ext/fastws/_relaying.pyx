@@ -26,6 +26,13 @@ cdef bint is_wanted(Topic topic) except -1:
     return False
 
 
+cdef int forget(Topic topic) except -1:
+    """Forget publishers beyond the bound, those first that have been known longest."""
+    while len(topic.positions) > MAX_PUBLISHERS:
+        del topic.positions[next(iter(topic.positions))]
+    return 0
+
+
 def receive(Topics topics not None, str name not None, str epoch not None, uint64_t sequence, double wall, str key,
             bytes frame not None, compress):
     """
@@ -59,9 +66,8 @@ def receive(Topics topics not None, str name not None, str epoch not None, uint6
         if sequence <= last:
             return -1
         missing = sequence - last - 1
-    elif len(topic.positions) >= MAX_PUBLISHERS:
-        del topic.positions[next(iter(topic.positions))]
     topic.positions[epoch] = sequence
+    forget(topic)
     topic.received += 1
     topic.missing += missing
     topic.keep(epoch, sequence, frames, key, wall)
@@ -86,6 +92,10 @@ def recover(Topics topics not None, str name not None, list history not None, li
     cdef Topic topic = topics.topic(name)
     cdef dict first = {}
     delivered = missing = 0
+    if not is_wanted(topic):
+        topic.positions = None
+        topics.prune(topic)
+        return 0, 0
     if topic.positions is None:
         topic.positions = {}
     for epoch, sequence, wall, key, frame in (*history, *retained):
@@ -101,6 +111,7 @@ def recover(Topics topics not None, str name not None, list history not None, li
             delivered += 1
             missing += max(receive(topics, name, epoch, sequence, wall, key, frame, None), 0)
     topic.positions.update(first)
+    forget(topic)
     if topic.kept is not None:
         topic.kept.merge(history, retained)
     topics.prune(topic)

@@ -31,11 +31,10 @@ def engine_of(backplane: object) -> Callable[[Receiver], Backplane] | None:
 
     Args:
         backplane: a URL, or a function that makes a `Backplane` for a `Receiver`. None: the URL that the
-        environment has
-            as FASTWS_BACKPLANE, or none. "": none.
+            environment has as FASTWS_BACKPLANE, or none. "": none.
 
     Raises: ValueError for another URL; ImportError when the library that it needs is not installed, with
-    what to install.
+        what to install.
     """
     if backplane is None:
         backplane = os.environ.get("FASTWS_BACKPLANE", "")

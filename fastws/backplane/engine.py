@@ -31,7 +31,8 @@ class BackplaneStats:
         sent: messages that were handed over to others or to the engine.
         received: messages of others that were delivered here.
         recovered: those of them that came late, from what was kept, before anything newer.
-        dropped: messages that found the outbox full; others did not get them.
+        dropped: messages that found the outbox full, and that no history held until it had room; others did
+            not get them.
         in_doubt: messages that were under way when a connection failed: others may have got them.
         missing: messages of others that did not come, by the gaps in their numbers.
         duplicates: packets that had come before, and were not delivered again.
@@ -67,14 +68,17 @@ class Receiver(Protocol):
     logger: Logger
     loop: asyncio.AbstractEventLoop
 
-    def receive(self, data: bytes) -> None:
-        """Take a packet."""
+    def receive(self, data: bytes, late: bool = False) -> None:
+        """Take a packet; `late`: it had to wait where it is kept."""
 
     def recovered(self, name: str, history: list[Entry], retained: list[Entry], held: list[bytes]) -> None:
         """Take what was kept of a topic, and packets of it that came while it was fetched."""
 
     def kept(self, name: str) -> tuple[list[Entry], list[Entry]] | None:
         """Return what is kept here of a topic, its history and what is retained."""
+
+    def number(self, name: str) -> int:
+        """Return the number of the last message that was published here for a topic."""
 
     def kept_names(self, rule: str) -> list[str]:
         """Return the topics that keep messages, and that a declared name or pattern matches."""
@@ -85,8 +89,8 @@ class Receiver(Protocol):
     def wanted(self) -> set[str]:
         """Return the names and patterns that are wanted."""
 
-    def connected(self) -> None:
-        """Hear that others can be reached."""
+    def connected(self, epoch: str | None = None) -> None:
+        """Hear that others can be reached, or one of them."""
 
     def gone(self, epoch: str) -> None:
         """Hear that a server is there no more."""

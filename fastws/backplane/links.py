@@ -6,9 +6,10 @@
     5               body
 
 The dialler says who it is (HELLO, its epoch) and what it wants (WANT, JSON with added and removed names and
-what it keeps); PING is answered with PONG. The other sends PACKETs that are wanted; of what it keeps itself
-PAST and LAST packets, of history and of what is retained, then ENDS with the topic's name; LOST with a
-count when its outbox had been full; BYE at the end.
+what it keeps); PING is answered with PONG, once what was asked for before has been sent. The other sends
+PACKETs that are wanted; of what it keeps itself PAST and LAST packets, of history and of what is retained,
+then ENDS with the topic's name; LATE packets, which its outbox had no room for; LOST with a count of those
+that will not come; BYE at the end when all have.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import json
 import struct
 from typing import TYPE_CHECKING, cast
 
-from fastws._packets import HEADER_SIZE, MAX_FRAME, MAX_NAME, pack, unpack
-from fastws.backplane.engine import Entry, expression_of
+from fastws._packets import HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
+from fastws.backplane.behind import ENDS, LAST, LATE, PAST, Behind
+from fastws.backplane.engine import Entry, Keep, expression_of
 
 if TYPE_CHECKING:
     import re
@@ -28,13 +30,25 @@ if TYPE_CHECKING:
     from fastws.backplane.local import LocalBackplane
 
 PREFIX = struct.Struct("!IB")
-HELLO, WANT, PING, PONG, PACKET, PAST, LAST, ENDS, LOST, BYE = range(1, 11)
+HELLO, WANT, PING, PONG, PACKET = range(1, 6)
+LOST, BYE = 10, 11
 WATCH = 0.05  # seconds between looks at an outbox that was full
 MAX_BODY = HEADER_SIZE + 2 * MAX_NAME + MAX_FRAME
 
 
 def message(kind: int, body: bytes = b"") -> bytes:
     return PREFIX.pack(len(body), kind) + body
+
+
+def said_of(kind: int, name: str, entry: Entry | None) -> bytes:
+    """Return what to say of what is kept of a topic; nothing where a packet has no room for it."""
+    try:
+        if entry is None:
+            return message(kind, name.encode())
+        epoch, sequence, wall, key, frame = entry
+        return message(kind, pack(name, epoch, sequence, wall, key, frame))
+    except ValueError:
+        return b""
 
 
 class Link(asyncio.Protocol):
@@ -92,7 +106,7 @@ class Inlet(Link):
         self.epoch = epoch
         self.clean = False
         self._pings: collections.deque[asyncio.Future[None]] = collections.deque()
-        self._kept: tuple[list[Entry], list[Entry]] = ([], [])
+        self._kept: dict[str, tuple[list[Entry], list[Entry]]] = {}  # by topic, until it ENDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -132,14 +146,15 @@ class Inlet(Link):
         receiver = self.engine.receiver
         if kind == PACKET:
             receiver.receive(body)
+        elif kind == LATE:
+            receiver.receive(body, late=True)
         elif kind in (PAST, LAST):
             packet = unpack(body)
             entry = (packet.epoch, packet.sequence, packet.wall, packet.key, packet.frame)
-            self._kept[kind == LAST].append(entry)
+            self._kept.setdefault(packet.topic, ([], []))[kind == LAST].append(entry)
         elif kind == ENDS:
-            history, retained = self._kept
-            self._kept = ([], [])
-            receiver.recovered(body.decode(), history, retained, [])
+            name = body.decode()
+            receiver.recovered(name, *self._kept.pop(name, ([], [])), [])
         elif kind == LOST:
             receiver.gap(None)
         elif kind == PONG and self._pings:
@@ -154,8 +169,11 @@ class Inlet(Link):
 
 class Outlet(Link):
     """
-    The end that was dialled, and sends what was asked for. What does not fit into its outbox is dropped
-    and counted.
+    The end that was dialled, and sends what was asked for.
+
+    What does not fit into its outbox is put off where a history keeps it: from then on nothing of that topic
+    passes until the link has caught up, from what is kept, a part at a time as the outbox drains. The rest is
+    dropped and counted.
     """
 
     def __init__(self, engine: LocalBackplane) -> None:
@@ -163,49 +181,74 @@ class Outlet(Link):
         self.epoch: str | None = None
         self.names: set[str] = set()
         self.patterns: dict[str, re.Pattern[str]] = {}
-        self._keep: set[str] = set()
+        # What is to be caught up in, those first of which messages were put off: they may be let go of.
+        self.behind: collections.OrderedDict[str, Behind] = collections.OrderedDict()
+        self._pings = 0
         self._waiting: list[bytes] = []
         self._size = 0
         self._lost = 0
+        self._looking: asyncio.TimerHandle | None = None
+        self._ending = False
+        self._asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        limit = self.engine.limit
         assert self.transport is not None
-        self.transport.set_write_buffer_limits(high=limit, low=limit // 4)
+        low = self.engine.limit // 4
+        self.transport.set_write_buffer_limits(high=low, low=low)
         self.engine.outlets.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         # What has not left is lost with the process that it was for, or with the connection to it.
-        self.engine.receiver.stats.in_doubt += len(self._waiting)
+        stats = self.engine.receiver.stats
+        stats.in_doubt += sum(is_message(said[PREFIX.size :]) for said in self._waiting)
+        stats.dropped += sum(behind.late for behind in self.behind.values())
         self._waiting.clear()
+        self.behind.clear()
+        if self._looking is not None:
+            self._looking.cancel()
         self.engine.outlets.discard(self)
         self.engine.routes.clear()
 
     def wants(self, topic: str) -> bool:
         return topic in self.names or any(one.fullmatch(topic) for one in self.patterns.values())
 
-    def send(self, packet: bytes) -> None:
+    def send(self, topic: str, packet: bytes, keep: Keep | None) -> None:
         """Queue a packet; what one turn of the event loop queues leaves together."""
-        stats = self.engine.receiver.stats
         if self.transport is None:
             return
-        if (
-            self._lost
-            or self.transport.get_write_buffer_size() + self._size + len(packet) > self.engine.limit
-        ):
-            # Until the outbox has drained nothing passes: what comes after the gap comes after word of it.
-            if not self._lost:
-                self._watch()
-            self._lost += 1
-            stats.dropped += 1
+        said = message(PACKET, packet)
+        waiting = self.transport.get_write_buffer_size() + self._size
+        # Until the outbox has drained nothing passes: what comes after the gap comes after word of it.
+        full = self._lost > 0 or waiting + len(said) > self.engine.limit
+        if (full or topic in self.behind) and not self._passes(topic, packet, keep, full):
             return
-        stats.sent += 1
+        self.engine.receiver.stats.sent += is_message(packet)
         if not self._waiting:
             self.engine.receiver.loop.call_soon(self.flush)
-        self._waiting.append(message(PACKET, packet))
-        self._size += len(packet)
+        self._waiting.append(said)
+        self._size += len(said)
+
+    def _passes(self, topic: str, packet: bytes, keep: Keep | None, full: bool) -> bool:
+        """Put a packet off, or drop it. Returns: whether it may be sent all the same."""
+        has_history = keep is not None and keep.limits[1:] != (None, None)
+        if not has_history and not full:
+            return True  # only values are behind, and the later one of a key counts
+        if keep is not None:
+            number = unpack(packet).sequence
+            if topic not in self.behind:
+                self.behind[topic] = Behind(self.engine.receiver.epoch, number - 1, whole=False)
+            self.behind[topic].last = number
+        if has_history:
+            self.behind[topic].late += 1
+            if self.behind[topic].late == 1:
+                self.behind.move_to_end(topic, last=False)
+        elif is_message(packet):
+            self.engine.receiver.stats.dropped += 1
+            self._lost += 1
+        self._watch(WATCH)
+        return False
 
     def flush(self) -> None:
         if self.transport is not None and self._waiting:
@@ -213,25 +256,67 @@ class Outlet(Link):
             self._waiting.clear()
             self._size = 0
 
-    def _watch(self) -> None:
-        # One large packet may not fit though the transport was never full, and then tells nothing.
-        self.engine.receiver.loop.call_later(WATCH, self._look)
+    def _watch(self, delay: float) -> None:
+        # What does not fit may be one large packet: the transport was never full then, and tells nothing.
+        if self._looking is None:
+            self._looking = self.engine.receiver.loop.call_later(delay, self._look)
 
     def _look(self) -> None:
-        if self._lost and self.transport is not None:
-            if self.transport.get_write_buffer_size() <= self.engine.limit // 4:
-                self.resume_writing()
-            else:
-                self._watch()
+        self._looking = None
+        self.resume_writing()
 
     def resume_writing(self) -> None:
-        """Go on after packets were dropped: with what is kept of them, and word of the rest."""
-        if not self._lost or self.transport is None:
+        """Go on, if the outbox has drained: with word of what was lost, and with what was put off."""
+        if self.transport is None or self.transport.is_closing():
             return
         self.flush()
-        lost, self._lost = self._lost, 0
-        self._send_kept(self._keep)
-        self.transport.write(message(LOST, struct.pack("!Q", lost)))
+        low = self.engine.limit // 4
+        parts: list[bytes] = []
+        if self.transport.get_write_buffer_size() <= low:
+            if self._lost:
+                parts.append(message(LOST, struct.pack("!Q", self._lost)))
+                self._lost = 0
+            self._catch_up(parts, self.engine.limit - self.transport.get_write_buffer_size())
+        if self._pings and not any(behind.whole for behind in self.behind.values()):
+            parts.append(self._pings * message(PONG))
+            self._pings = 0
+        if parts:
+            self.transport.write(b"".join(parts))
+        if self._lost or self.behind:
+            drained = self.transport.get_write_buffer_size() <= low
+            self._watch(0.0 if parts and drained else WATCH)
+        elif self._ending:
+            self.transport.write(message(BYE))
+            self.transport.close()
+
+    def _catch_up(self, parts: list[bytes], free: int) -> None:
+        """Append what is due of what is kept, up to half of the outbox, or one larger packet."""
+        receiver, limit = self.engine.receiver, self.engine.limit
+        others = self.engine.epochs() - {receiver.epoch} | {self.epoch or ""}
+        while self.behind:
+            name, behind = next(iter(self.behind.items()))
+            for kind, entry in behind.due(*(receiver.kept(name) or ([], [])), others):
+                said = said_of(kind, name, entry)
+                if not said:
+                    pass  # no packet holds it, and it was counted when it was published
+                elif len(said) > limit:
+                    if entry is not None and not behind.was_counted(kind, entry):
+                        receiver.stats.dropped += 1
+                        self._lost += 1
+                elif free - len(said) < (limit // 2 if parts else 0):
+                    return
+                else:
+                    parts.append(said)
+                    free -= len(said)
+                    if kind == LATE:
+                        receiver.stats.sent += 1
+                        behind.late = max(behind.late - 1, 0)
+                behind.sent(kind, entry)
+            # What is left over was let go of, or is too large.
+            del self.behind[name]
+            receiver.stats.dropped += behind.late
+            if behind.late:
+                parts.append(message(LOST, struct.pack("!Q", behind.late)))
 
     def take(self, kind: int, body: bytes) -> None:
         if kind == HELLO:
@@ -242,9 +327,8 @@ class Outlet(Link):
         elif kind == WANT:
             self._want(json.loads(body))
         elif kind == PING:
-            self.flush()
-            if self.transport is not None:
-                self.transport.write(message(PONG))
+            self._pings += 1
+            self.resume_writing()
         else:
             raise ValueError(f"a message of kind {kind} from who receives")
 
@@ -257,28 +341,21 @@ class Outlet(Link):
         for name in said["remove"]:
             self.names.discard(name)
             self.patterns.pop(name, None)
-        self._keep = (self._keep | set(said["keep"])) - set(said["remove"])
         self.engine.routes.clear()
-        self._send_kept(set(said["keep"]))
-
-    def _send_kept(self, rules: set[str]) -> None:
-        """Send what is kept here: what was published here, and by servers that are gone."""
+        for name in [name for name in self.behind if not self.wants(name)] if said["remove"] else ():
+            del self.behind[name]
         receiver = self.engine.receiver
-        if self.transport is None:
-            return
-        self.flush()
-        there = self.engine.epochs() - {receiver.epoch}
-        for name in {name for rule in rules for name in receiver.kept_names(rule)}:
-            parts = []
-            for kind, entries in zip((PAST, LAST), receiver.kept(name) or ((), ()), strict=True):
-                for epoch, sequence, wall, key, frame in entries:
-                    if epoch not in there and epoch != self.epoch:
-                        parts.append(message(kind, pack(name, epoch, sequence, wall, key, frame)))
-            self.transport.write(b"".join((*parts, message(ENDS, name.encode()))))
+        for name in {name for rule in said["keep"] for name in receiver.kept_names(rule)}:
+            if name in self.behind:
+                self.behind[name].again()
+            else:
+                self.behind[name] = Behind(receiver.epoch, receiver.number(name), whole=True)
+        self.resume_writing()
+        if not self._asked and self.epoch is not None:
+            self._asked = True
+            receiver.connected(self.epoch)
 
     def bye(self) -> None:
-        self.flush()
-        if self.transport is not None:
-            if not self._lost:
-                self.transport.write(message(BYE))
-            self.transport.close()
+        """Send what waits, and say that this was all."""
+        self._ending = True
+        self.resume_writing()

@@ -148,8 +148,6 @@ class LocalBackplane(Backplane):
                 if linked:
                     self.receiver.stats.reconnects += 1
                 linked += 1
-                if linked == 1:
-                    self.receiver.connected()
                 since = loop.time()
                 await inlet.over
                 if loop.time() - since > STEADY:
@@ -195,4 +193,4 @@ class LocalBackplane(Backplane):
                 self.routes.clear()
             self.routes[topic] = route
         for outlet in route:
-            outlet.send(packet)
+            outlet.send(topic, packet, keep)

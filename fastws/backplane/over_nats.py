@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import string
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from fastws._packets import unpack
 from fastws.backplane.engine import Entry, Receiver
-from fastws.backplane.remote import Outgoing, Remote
+from fastws.backplane.remote import Outgoing, Remote, prefix_of
 from fastws.log import report
 
 try:
@@ -32,6 +32,19 @@ except ImportError as error:
 
 PLAIN = set(string.ascii_letters + string.digits + "_-")
 UNKEPT = "0"
+
+
+class Subscription:
+    """What was subscribed to, and how many messages of it were taken."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.taken = 0
+        self.upstream: Any = None
+
+    @property
+    def waiting(self) -> int:
+        return 0 if self.upstream is None else int(self.upstream.pending_msgs)
 
 
 class NatsBackplane(Remote):
@@ -48,13 +61,9 @@ class NatsBackplane(Remote):
 
     def __init__(self, url: str, receiver: Receiver, limit: int) -> None:
         super().__init__(receiver, limit)
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query)
-        self._prefix = dict(query).get("prefix", "fastws")
-        rest = [(name, value) for name, value in query if name != "prefix"]
-        self._url = urlunsplit(parts._replace(query=urlencode(rest)))
+        self._prefix, self._url = prefix_of(url)
         self._client: Any = None
-        self._subscriptions: dict[str, Any] = {}
+        self._subscriptions: dict[str, Subscription] = {}
         self._kept: set[str] = set()
 
     async def session(self) -> None:
@@ -97,28 +106,39 @@ class NatsBackplane(Remote):
                 lost.exception()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._client.close(), 1.0)
+            # A connection that fails while it is closed leaves the tasks of its subscriptions behind.
+            tasks = [
+                one._wait_for_msgs_task for one in self._client._subs.values() if one._wait_for_msgs_task
+            ]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def barrier(self) -> None:
         await self._client.flush(timeout=self.silence)
-        # The answer overtakes what waits for the subscriptions' tasks.
-        while any(one.pending_msgs for one in self._subscriptions.values()):
+        # The answer overtakes what waits for the subscriptions' tasks; what comes after it does not count.
+        goals = [(one, one.taken + one.waiting) for one in self._subscriptions.values()]
+        while any(one.taken < goal and self._subscriptions.get(one.name) is one for one, goal in goals):
             await asyncio.sleep(0)
 
     # ---------------------------------------------------------------- names
 
-    async def _came(self, message: Any) -> None:
-        tokens = message.subject[len(self._prefix) + 1 :].split(".")[2:]
-        self.came(".".join(decoded(token) for token in tokens), message.data)
+    async def _came(self, one: Subscription, message: Any) -> None:
+        one.taken += 1
+        if self._subscriptions.get(one.name) is one:
+            tokens = message.subject[len(self._prefix) + 1 :].split(".")[2:]
+            self.came(".".join(decoded(token) for token in tokens), message.data, one.name)
 
-    async def subscribe(self, names: set[str]) -> None:
+    async def subscribe(self, names: list[str]) -> None:
         for name in names:
-            self._subscriptions[name] = await self._client.subscribe(
-                f"{self._prefix}.*.*.{subject_of(name)}", cb=self._came
+            one = self._subscriptions[name] = Subscription(name)
+            one.upstream = await self._client.subscribe(
+                f"{self._prefix}.*.*.{subject_of(name)}", cb=functools.partial(self._came, one)
             )
 
     async def unsubscribe(self, names: set[str]) -> None:
         for name in names:
-            await self._subscriptions.pop(name).unsubscribe()
+            await self._subscriptions.pop(name).upstream.unsubscribe()
 
     # ---------------------------------------------------------------- publishing and keeping
 

@@ -11,12 +11,12 @@ import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from fastws._packets import CONTROL_TOPIC, unpack
+from fastws._packets import is_message, unpack
 from fastws.backplane.engine import Entry, Receiver, expression_of
-from fastws.backplane.remote import Outgoing, Remote
+from fastws.backplane.remote import Outgoing, Remote, prefix_of
 from fastws.log import report
 
 try:
@@ -59,6 +59,11 @@ end
 return 1
 """
 
+# KEYS: stream, hash of retained, names. ARGV: topic. Another server may keep something of it by now.
+FORGET = """
+if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then redis.call('SREM', KEYS[3], ARGV[1]) end
+"""
+
 
 class RedisBackplane(Remote):
     """
@@ -74,12 +79,9 @@ class RedisBackplane(Remote):
 
     def __init__(self, url: str, receiver: Receiver, limit: int) -> None:
         super().__init__(receiver, limit)
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query)
-        self._prefix = dict(query).get("prefix", "fastws")
-        rest = [(name, value) for name, value in query if name != "prefix"]
+        self._prefix, rest = prefix_of(url)
         self._pool: Any = redis.asyncio.ConnectionPool.from_url(
-            urlunsplit(parts._replace(query=urlencode(rest))),
+            rest,
             socket_timeout=None,
             socket_connect_timeout=self.silence,
             protocol=2,
@@ -164,7 +166,7 @@ class RedisBackplane(Remote):
         # Redis' * is any text at all: more than ours, and what is too much finds no subscriber.
         return escape(self._prefix) + ":" + "*".join(escape(part) for part in pattern.split("*"))
 
-    async def _names(self, command: str, names: set[str]) -> None:
+    async def _names(self, command: str, names: Collection[str]) -> None:
         plain = [self._channel(name) for name in names if "*" not in name]
         patterns = [self._pattern(name) for name in names if "*" in name]
         if plain:
@@ -172,7 +174,7 @@ class RedisBackplane(Remote):
         if patterns:
             await self._say("P" + command, *patterns)
 
-    async def subscribe(self, names: set[str]) -> None:
+    async def subscribe(self, names: list[str]) -> None:
         await self._names("SUBSCRIBE", names)
 
     async def unsubscribe(self, names: set[str]) -> None:
@@ -221,7 +223,7 @@ class RedisBackplane(Remote):
             except NoScriptError:
                 raise  # it is loaded with the next connection
             except ResponseError as error:
-                refused += item.topic != CONTROL_TOPIC
+                refused += is_message(item.packet)
                 report(self.receiver.logger, logging.WARNING, "backplane: Redis refuses a message: %s", error)
             else:
                 if item.limits is not None and answer != 1:
@@ -242,7 +244,7 @@ class RedisBackplane(Remote):
                 known = await self._call(connection, "SMEMBERS", f"{self._prefix}:names")
                 names = [name for name in (one.decode() for one in known) if expression.fullmatch(name)]
             for name in names:
-                stream, retained, _ = self._keys(name)
+                stream, retained, _ = keys = self._keys(name)
                 past = await self._call(connection, "XREVRANGE", stream, "+", "-", "COUNT", MAX_FETCHED)
                 last = await self._call(connection, "HVALS", retained)
                 if past or last:
@@ -251,7 +253,7 @@ class RedisBackplane(Remote):
                         sorted(entries_of(last), key=lambda entry: entry[2]),
                     )
                 elif "*" in rule:
-                    await self._call(connection, "SREM", f"{self._prefix}:names", name)
+                    await self._call(connection, "EVAL", FORGET, 3, *keys[:2], f"{self._prefix}:names", name)
         return found
 
 

@@ -55,7 +55,7 @@ class Relay:
         self._topics = topics
         self._on_gap = on_gap
         self._changed: set[str] = set()
-        self._wanted = {CONTROL_TOPIC}
+        self._wanted = {CONTROL_TOPIC, f"{CONTROL_TOPIC}.{topics.epoch}"}
         self._rules: dict[str, tuple[int, int | None, float | None]] = {}
         self._gaps: set[str | None] = set()
         self._telling: asyncio.TimerHandle | None = None
@@ -137,11 +137,11 @@ class Relay:
     def rules(self) -> dict[str, tuple[int, int | None, float | None]]:
         return self._rules
 
-    def connected(self) -> None:
-        self.roster.announce()
+    def connected(self, epoch: str | None = None) -> None:
+        self.roster.announce(epoch)
 
-    def receive(self, data: bytes) -> None:
-        """Take a packet; what is none is counted, and costs nothing else."""
+    def receive(self, data: bytes, late: bool = False) -> None:
+        """Take a packet; what is none is counted, and costs nothing else. `late`: it had to wait."""
         try:
             packet = unpack(data)
             if packet.epoch == self.epoch:
@@ -149,12 +149,12 @@ class Relay:
             if packet.control:
                 self.roster.hear(packet)
                 return
-            self._deliver(packet)
+            self._deliver(packet, late)
         except ValueError as error:  # UnicodeDecodeError is one
             self.stats.malformed += 1
             report(self.logger, logging.WARNING, "backplane: %s", error)
 
-    def _deliver(self, packet: Packet) -> None:
+    def _deliver(self, packet: Packet, late: bool) -> None:
         missing = receive(
             self._topics,
             packet.topic,
@@ -169,6 +169,7 @@ class Relay:
             self.stats.duplicates += missing == -1
             return
         self.stats.received += 1
+        self.stats.recovered += late
         if missing:
             self.stats.missing += missing
             self.gap(packet.topic)
@@ -208,6 +209,10 @@ class Relay:
         """Return what is kept here of a topic, its history and what is retained."""
         topic = self._topics.find(name)
         return None if topic is None or topic.kept is None else topic.kept.entries()
+
+    def number(self, name: str) -> int:
+        """Return the number of the last message that was published here for a topic."""
+        return self._topics.sequence_of(name)
 
     def gone(self, epoch: str) -> None:
         self.roster.gone(epoch)

@@ -13,8 +13,9 @@ import contextlib
 import logging
 import re
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
-from fastws._packets import CONTROL_TOPIC
+from fastws._packets import is_message
 from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver, expression_of
 from fastws.log import report
 
@@ -28,6 +29,14 @@ BATCH = 512
 BATCH_BYTES = 1024 * 1024
 # Bytes that may be held back while what was kept is fetched.
 MAX_HELD = 64 * 1024 * 1024
+
+
+def prefix_of(url: str) -> tuple[str, str]:
+    """Return what the names in the engine begin with, by a URL's `?prefix=`, and the URL without that."""
+    base, _, text = url.partition("?")
+    query = parse_qsl(text)
+    rest = urlencode([(name, value) for name, value in query if name != "prefix"])
+    return dict(query).get("prefix", "fastws"), f"{base}?{rest}" if rest else base
 
 
 class Outgoing(NamedTuple):
@@ -97,6 +106,7 @@ class Remote(Backplane):
         self._wished = asyncio.Event()
         self._calm = asyncio.Event()  # nothing is wished that the engine does not know of
         self._first = asyncio.Event()
+        self._aside: dict[str, list[tuple[str, bytes]]] = {}  # what came by new subscriptions
         self._held: dict[str, list[bytes]] | None = None
         self._held_size = 0
         self._held_rules: list[re.Pattern[str]] = []
@@ -110,8 +120,8 @@ class Remote(Backplane):
         """Connect, call `serve`, and disconnect, whatever happens. Raises: what ended it."""
 
     @abc.abstractmethod
-    async def subscribe(self, names: set[str]) -> None:
-        """Subscribe to names and patterns."""
+    async def subscribe(self, names: list[str]) -> None:
+        """Subscribe to names and patterns, in this order."""
 
     @abc.abstractmethod
     async def unsubscribe(self, names: set[str]) -> None:
@@ -151,7 +161,7 @@ class Remote(Backplane):
             await asyncio.wait([self._task], timeout=END)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self.receiver.stats.dropped += sum(item.topic != CONTROL_TOPIC for item in self._outbox)
+        self.receiver.stats.dropped += sum(is_message(item.packet) for item in self._outbox)
         self._outbox.clear()
 
     async def _run(self) -> None:
@@ -221,7 +231,7 @@ class Remote(Backplane):
     def publish(
         self, topic: str, packet: bytes, rule: str | None, keep: Keep | None, key: str | None
     ) -> None:
-        if topic == CONTROL_TOPIC:
+        if not is_message(packet):
             if not self.up:
                 return
         elif self._size + len(packet) > self.limit or self._closing:
@@ -244,7 +254,7 @@ class Remote(Backplane):
             while self._outbox and len(batch) < BATCH and room > 0:
                 batch.append(self._outbox.popleft())
                 room -= len(batch[-1].packet)
-            messages = sum(item.topic != CONTROL_TOPIC for item in batch)
+            messages = sum(is_message(item.packet) for item in batch)
             try:
                 refused = await asyncio.wait_for(self.send(batch), self.silence)
             except BaseException:
@@ -280,12 +290,16 @@ class Remote(Backplane):
         self._held_rules = [expression_of(rule) for rule in rules]
         self._held = {} if rules else None
         new, gone = interest.change(added, removed)
+        # What a new subscription brings may overtake what others were brought before of the same topics, and
+        # what waits for one that ends goes with it: so those are emptied first.
+        self._aside = {name: [] for name in new}
         try:
             if new:
-                await asyncio.wait_for(self.subscribe(new), self.silence)
+                await asyncio.wait_for(self.subscribe(list(self._aside)), self.silence)
+            await asyncio.wait_for(self.barrier(), self.silence)
+            self._release()
             if gone:
                 await asyncio.wait_for(self.unsubscribe(gone), self.silence)
-            await asyncio.wait_for(self.barrier(), self.silence)
             found: dict[str, tuple[list[Entry], list[Entry]]] = {}
             for rule in rules:
                 found.update(await asyncio.wait_for(self.fetch(rule), 4 * self.silence))
@@ -293,6 +307,7 @@ class Remote(Backplane):
                 await asyncio.wait_for(self.barrier(), self.silence)
             self._let_go(found)
         finally:
+            self._release()
             self._let_go({})
 
     async def settle(self) -> None:
@@ -305,15 +320,33 @@ class Remote(Backplane):
 
     # ---------------------------------------------------------------- in
 
-    def came(self, topic: str, packet: bytes) -> None:
-        """Take a packet that came, or hold it back while what was kept of its topic is fetched."""
-        if self._held is not None and any(one.fullmatch(topic) for one in self._held_rules):
+    def came(self, topic: str, packet: bytes, by: str | None = None) -> None:
+        """
+        Take a packet that came, or hold it back: while what was kept of its topic is fetched, or what came
+        before by other subscriptions is taken.
+
+        Args:
+            by: the subscription, where those have no order between them.
+        """
+        if by in self._aside:
+            self._aside[by].append((topic, packet))
+        elif self._held is not None and any(one.fullmatch(topic) for one in self._held_rules):
             self._held.setdefault(topic, []).append(packet)
-            self._held_size += len(packet)
-            if self._held_size > MAX_HELD:
-                self._let_go({})
+        else:
+            self.receiver.receive(packet)
             return
-        self.receiver.receive(packet)
+        self._held_size += len(packet)
+        if self._held_size > MAX_HELD:
+            self._release()
+            self._let_go({})
+
+    def _release(self) -> None:
+        # Of two that bring the same the earlier one has more of it; what the later one has comes twice then.
+        aside, self._aside = self._aside, {}
+        for came in aside.values():
+            for topic, packet in came:
+                self._held_size -= len(packet)
+                self.came(topic, packet)
 
     def _let_go(self, found: dict[str, tuple[list[Entry], list[Entry]]]) -> None:
         held, self._held = self._held or {}, None

@@ -3,7 +3,7 @@
 In: what other servers tell, JSON in control packets. Out: the same to them, and answers to `Roster.presence`.
 
 Each server says every few seconds, and when it connects, that it is there. One that was silent for three of
-these intervals counts as gone.
+these intervals counts as gone. Answers go to who asked alone.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class Roster:
             # It did not say that it ends: what it published last may not have come.
             self._host.gap(None)
 
-    def announce(self) -> None:
-        """Say that this server is there, and have others say so."""
-        self._say({"op": "hello"})
+    def announce(self, to: str | None) -> None:
+        """Say to one server that this one is there, or to all, and have them say so."""
+        self._say({"op": "hello" if to is None else "here"}, to)
 
     def gone(self, epoch: str) -> None:
         """Note that a server is there no more."""
@@ -112,18 +112,19 @@ class Roster:
         self._say({"op": "here"})
         self._timer = self._host.loop.call_later(INTERVAL, self._beat)
 
-    def _say(self, what: dict[str, Any]) -> None:
+    def _say(self, what: dict[str, Any], to: str | None = None) -> None:
         if not self._host.engine.up:
             return
         self._number += 1
         lost = self._host.stats.dropped + self._host.stats.in_doubt
-        if lost > self._told and not self._host.engine.tells_loss:
+        if lost > self._told and to is None and not self._host.engine.tells_loss:
             # The last messages of a topic leave no gap in its numbers.
             what["lost"] = lost - self._told
             self._told = lost
         body = json.dumps(what, separators=(",", ":")).encode()
-        packet = pack(CONTROL_TOPIC, self._host.epoch, self._number, time.time(), None, body, None, True)
-        self._host.engine.publish(CONTROL_TOPIC, packet, None, None, None)
+        topic = CONTROL_TOPIC if to is None else f"{CONTROL_TOPIC}.{to}"
+        packet = pack(topic, self._host.epoch, self._number, time.time(), None, body, None, True)
+        self._host.engine.publish(topic, packet, None, None, None)
 
     def hear(self, packet: Packet) -> None:
         """Take what another server tells. Raises: ValueError for what is not understood."""
@@ -143,10 +144,10 @@ class Roster:
         if what.get("lost"):
             self._host.gap(None)
         if operation == "hello":
-            self._say({"op": "here"})
+            self._say({"op": "here"}, packet.epoch)
         elif operation == "who" and isinstance(what.get("topic"), str) and isinstance(what.get("id"), str):
             count, named = self._present(what["topic"])
-            self._say({"op": "present", "id": what["id"], "count": count, "connections": named})
+            self._say({"op": "present", "id": what["id"], "count": count, "connections": named}, packet.epoch)
         elif operation == "present":
             self._note(packet.epoch, what)
 

@@ -98,10 +98,11 @@ def test_what_is_too_long_for_a_packet_is_refused():
 # ---------------------------------------------------------------- numbers
 
 
+OPTIONS = {"policy": "close", "max_bytes": 1, "max_frames": 1, "on_join": None, "on_leave": None}
+
+
 def kept_topic(here, **options):
-    options = {"retain": 0, "history": 10, "history_seconds": None, **options}
-    defaults = {"policy": "close", "max_bytes": 1, "max_frames": 1, "on_join": None, "on_leave": None}
-    return here.declare("t", {**defaults, **options})
+    return here.declare("t", {**OPTIONS, "retain": 0, "history": 10, "history_seconds": None, **options})
 
 
 def receive(here, epoch, sequence, frame=b"\x81\x01x", wall=1.0, key=None):
@@ -200,6 +201,48 @@ def test_servers_agree_on_what_is_retained_whatever_came_first(order):
         _relaying.recover(here, "t", [], [(epoch, sequence, wall, "k", b"\x81\x01x")], {})
     ((epoch, sequence, *_),) = topic.kept.entries()[1]
     assert (epoch, sequence) == (OTHER, 2)
+
+
+def test_values_that_are_let_go_of_are_those_published_first_in_whatever_order_they_came():
+    here = topics()
+    topic = kept_topic(here, retain=3, history=None)
+    values = [(OTHER, n, float(n), str(n), b"\x81\x01x") for n in range(1, 7)]
+    _relaying.recover(here, "t", [], values[3:5], {})
+    _relaying.recover(here, "t", [], values[:3] + values[5:], {})
+    assert [entry[1] for entry in topic.kept.entries()[1]] == [4, 5, 6]
+    receive(here, OTHER, 7, wall=7.0, key="7")
+    assert [entry[1] for entry in topic.kept.entries()[1]] == [5, 6, 7]
+
+
+def test_a_topic_that_is_declared_to_retain_less_lets_go_of_the_oldest_values():
+    here = topics()
+    kept_topic(here, retain=10)
+    for n in range(1, 11):
+        receive(here, OTHER, n, wall=float(n), key=str(n))
+    topic = kept_topic(here, retain=2)
+    assert [entry[1] for entry in topic.kept.entries()[1]] == [9, 10]
+
+
+def test_publishers_of_which_nothing_is_kept_any_more_are_forgotten_beyond_a_bound():
+    here = topics()
+    topic = kept_topic(here, history=10)
+    for number in range(3000):
+        _relaying.recover(here, "t", entries(1, 2, epoch=f"{number:016x}"), [], {})
+        assert len(topic.kept.merged) <= 1024
+    assert receive(here, f"{0:016x}", 5) == 0
+    assert receive(here, f"{2999:016x}", 5) == 2
+    # What came by way of another's history is not kept twice.
+    assert receive(here, f"{2998:016x}", 2) == -1
+    assert f"{2998:016x}" in topic.kept.merged
+
+
+def test_what_was_kept_of_a_topic_that_nobody_wants_any_more_leaves_no_trace():
+    here = topics()
+    kept_topic(here, history=None)
+    assert _relaying.recover(here, "t", entries(1, 2), [], {}) == (0, 0)
+    kept_topic(here)
+    assert receive(here, OTHER, 9) == 0
+    assert here.find("t").missing == 0
 
 
 class Nobody:

@@ -12,6 +12,7 @@ from peers import HANDSHAKE, until
 from wire import deaf, fill
 
 import fastws
+from fastws.backplane.roster import Roster
 
 ENGINES = ["local", "redis", "nats"]
 
@@ -132,6 +133,48 @@ def test_nobody_is_sent_what_it_does_not_want(run, tmp_path):
     run(main)
 
 
+def test_a_name_that_comes_to_be_covered_by_a_pattern_and_is_uncovered_again_loses_nothing(run, url):
+    async def main():
+        async with joined(url) as (a, b), client(b, "p.x") as one:
+            (connection,) = b.connections
+            topic = b._topics.find("p.x")
+            got = []
+            published = 0
+            turning = True
+
+            async def publish():
+                nonlocal published
+                while turning:
+                    if published - topic.received - topic.missing < 500:
+                        for _ in range(20):
+                            published += 1
+                            a.publish("p.x", str(published))
+                    await asyncio.sleep(0)
+
+            async def read():
+                while True:
+                    got.append(int(await one.recv()))
+
+            tasks = [asyncio.ensure_future(publish()), asyncio.ensure_future(read())]
+            for _ in range(30):
+                connection.subscribe("p.*")
+                connection.subscribe("*.x")
+                await b.backplane.settle()
+                connection.unsubscribe("p.*")
+                await b.backplane.settle()
+                connection.unsubscribe("*.x")
+                await b.backplane.settle()
+            turning = False
+            await tasks[0]
+            await until(lambda: topic.received + topic.missing == published)
+            assert topic.missing == 0
+            await until(lambda: len(got) == published)
+            assert got == list(range(1, published + 1))
+            tasks[1].cancel()
+
+    run(main)
+
+
 def test_history_is_there_on_every_server_and_on_those_that_come_later(run, url):
     async def main():
         async with joined(url) as (a, b):
@@ -179,6 +222,39 @@ def test_retained_values_are_the_newest_of_each_key_on_every_server(run, url):
                 for server in (a, b, c):
                     async with client(server, "r") as one:
                         assert {await one.recv(), await one.recv()} == {"old three", "new two"}
+
+    run(main)
+
+
+@pytest.mark.parametrize("url", ["redis"], indirect=True)
+def test_a_topic_of_which_something_is_kept_while_it_is_being_forgotten_is_found_later(run, url):
+    async def main():
+        async with joined(url) as (a, b):
+            for server in (a, b):
+                server.topic("h.*", history=10)
+                await server.backplane.settle()
+            call = b.backplane.engine._call
+
+            async def call_and_publish(connection, *command):
+                answer = await call(connection, *command)
+                if command[0] == "HVALS":
+                    sent = a.backplane.stats.sent
+                    a.publish("h.x", "news")
+                    await until(lambda: a.backplane.stats.sent > sent)
+                return answer
+
+            async with b.backplane.engine._connection() as connection:
+                await call(connection, "SADD", f"{b.backplane.engine._prefix}:names", "h.x")
+            b.backplane.engine._call = call_and_publish
+            assert await b.backplane.engine.fetch("h.*") == {}
+            del b.backplane.engine._call
+            assert list(await b.backplane.engine.fetch("h.*")) == ["h.x"]
+            # And what has nothing is forgotten.
+            async with b.backplane.engine._connection() as connection:
+                names = f"{b.backplane.engine._prefix}:names"
+                await call(connection, "SADD", names, "h.y")
+                await b.backplane.engine.fetch("h.*")
+                assert await call(connection, "SMEMBERS", names) == [b"h.x"]
 
     run(main)
 
@@ -255,6 +331,30 @@ def test_presence_is_asked_for_everywhere(run, url):
             assert presence.counts == {a.epoch: 0, b.epoch: 2, c.epoch: 1}
             assert presence.total == 3
             assert set(presence.connections[c.epoch]) == {str(ws.id) for ws in c.connections}
+
+    run(main)
+
+
+def test_who_starts_or_asks_is_answered_alone(run, url, monkeypatch):
+    monkeypatch.setattr("fastws.backplane.roster.INTERVAL", 1000.0)
+    heard = []
+    hear = Roster.hear
+
+    def hear_and_note(roster, packet):
+        heard.append((roster._host.epoch, packet.epoch))
+        hear(roster, packet)
+
+    async def main():
+        async with joined(url, 3) as old:
+            monkeypatch.setattr(Roster, "hear", hear_and_note)
+            async with joined(url, 1) as (new,):
+                await settled(new, *old)
+                presence = await new.presence_everywhere("x", timeout=5)
+                assert presence.counts.keys() == {server.epoch for server in (new, *old)}
+                assert {speaker for hearer, speaker in heard if hearer == new.epoch} == {
+                    server.epoch for server in old
+                }
+                assert {speaker for hearer, speaker in heard if hearer != new.epoch} == {new.epoch}
 
     run(main)
 
