@@ -114,10 +114,13 @@ class Supervisor:
         for one in self._signals:
             one.setblocking(False)
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        before: dict[signal.Signals, Any] = {}
+        # Before the handlers, which do nothing: a signal is taken from here, or lost.
         wakeup = signal.set_wakeup_fd(self._signals[1].fileno(), warn_on_full_buffer=False)
         self._selector.register(self._signals[0], selectors.EVENT_READ, self._signalled)
         try:
+            for number in numbers:
+                before[number] = signal.signal(number, lambda *_: None)
             self._live()
         finally:
             for worker in self._workers.values():
@@ -126,9 +129,9 @@ class Supervisor:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
             self._end_watching()
-            signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.set_wakeup_fd(wakeup)
             self._selector.close()
             for one in self._signals:
                 one.close()

@@ -418,6 +418,24 @@ def test_a_worker_that_gets_ready_after_sigterm_has_as_long_to_end_as_others(tmp
         assert time.monotonic() - begin < 10
 
 
+def test_a_sigterm_that_comes_while_the_supervisor_begins_is_not_lost(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import fastws, signal\n"
+        "install = signal.signal\n"
+        "def install_late(number, handler):\n"
+        "    before = install(number, handler)\n"
+        "    if number == signal.SIGTERM and callable(handler):\n"
+        "        signal.raise_signal(number)\n"
+        "    return before\n"
+        "signal.signal = install_late\n"
+        "say = lambda line: print(line, flush=True)\n"
+        "fastws.run(fastws.Handler(), port=0, workers=1, started=say)\n"
+    )
+    with process([sys.executable, "main.py"], tmp_path) as server:
+        assert server.line == ""
+        assert server.wait() == 0, server.rest()
+
+
 def test_workers_that_were_stopped_together_with_their_supervisor_are_not_stuck(tmp_path):
     (tmp_path / "handlers.py").write_text(HANDLERS)
     (tmp_path / "main.py").write_text(
