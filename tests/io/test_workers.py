@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import signal
 import ssl
 import sys
-import tempfile
 import time
 
 import pytest
@@ -32,51 +30,6 @@ def test_workers_share_a_port_and_know_their_numbers(tmp_path):
         bounded(main())
     assert server.wait() == 0, server.rest()
     assert "Traceback" not in server.rest()
-
-
-def test_what_one_worker_publishes_reaches_the_subscribers_of_all(tmp_path):
-    with (
-        tempfile.TemporaryDirectory() as home,
-        serving(tmp_path, "handlers:Room", workers=3, environment={"TMPDIR": home}) as server,
-    ):
-
-        async def main():
-            async with contextlib.AsyncExitStack() as stack:
-                found = await one_of_each(stack, server.uri, 3)
-                everybody = [ws for ws, _ in found.values()]
-                # The workers find each other a moment after they serve.
-                for number in itertools.count():
-                    await everybody[0].send(f"is anybody there? {number}")
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        for ws in everybody[1:]:
-                            await asyncio.wait_for(ws.recv(), 0.2)
-                        break
-                for number, ws in found.items():
-                    await ws[0].send(f"from {number}")
-                for ws in everybody:
-                    wanted = {f"from {number}" for number in found}
-                    while wanted:
-                        wanted.discard(await ws.recv())
-
-        bounded(main())
-        assert [name[:7] for name in os.listdir(home)] == ["fastws-"]
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0, server.rest()
-        assert os.listdir(home) == []
-
-
-def test_workers_that_shall_not_share_topics_do_not(tmp_path):
-    with serving(tmp_path, "handlers:Room", "--backplane", "", workers=2) as server:
-
-        async def main():
-            async with contextlib.AsyncExitStack() as stack:
-                (one, _), (other, _) = (await one_of_each(stack, server.uri, 2)).values()
-                await one.send("news")
-                assert await one.recv() == "news"
-                await other.send("own")
-                assert await other.recv() == "own"
-
-        bounded(main())
 
 
 def test_each_worker_listens_on_every_address_of_a_name(tmp_path):
