@@ -7,6 +7,7 @@ at random; one in C with clang's libFuzzer when there is a clang.
 """
 
 import hashlib
+import importlib.util
 import os
 import random
 import shutil
@@ -118,15 +119,15 @@ def main(name, run, some_input):
         print(f"{path} passed")
     if again:
         return
-    try:
-        import atheris
-    except ImportError:
+    if importlib.util.find_spec("atheris") is None:
         at_random(name, run, some_input)
-    else:
-        CRASHES.mkdir(parents=True, exist_ok=True)
-        limits = [f"-max_total_time={SECONDS:.0f}", f"-artifact_prefix={CRASHES}/{name}-"]
-        atheris.Setup([sys.argv[0], *limits, *sys.argv[1:]], run)
-        atheris.Fuzz()
+        return
+    import atheris
+
+    CRASHES.mkdir(parents=True, exist_ok=True)
+    limits = [f"-max_total_time={SECONDS:.0f}", f"-artifact_prefix={CRASHES}/{name}-"]
+    atheris.Setup([sys.argv[0], *limits, *sys.argv[1:]], run)
+    atheris.Fuzz()
 
 
 # ---- targets in C
