@@ -144,7 +144,9 @@ class Member:
             for name in ("kept", "kept.a", "last")
             for entries in self.relay.kept(name) or ()
         ]
-        return dataclasses.asdict(self.stats), kept, self.relay.roster.others
+        # Gaps are gathered for a while, and told then.
+        stats = dataclasses.replace(self.stats, gaps=0)
+        return stats, kept, self.relay.roster.others
 
 
 def turn():
