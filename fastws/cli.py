@@ -81,7 +81,7 @@ def main() -> None:
     "--backplane",
     metavar="URL",
     help='Publish to other servers as well: local:///directory, redis://host, nats://host; "" is none.  '
-    "[default: FASTWS_BACKPLANE, or with several workers these]",
+    "[default: FASTWS_BACKPLANE, or with --workers or --reload these]",
 )
 @click.option(
     "--trusted-proxy",

@@ -26,9 +26,9 @@ class Slot:
         sockets: the listening ones, kept open between two workers.
         current: the worker that serves; None between two.
         coming: the one that gets ready to.
-        leaving: the one that was replaced, and drains.
+        leaving: those that drain, as they are replaced or stop by themselves; the longest first.
         failures: how many in a row have ended before they were ready.
-        quick: how many in a row have ended soon after.
+        quick: how many in a row have ended, or begun to stop, soon after.
         due: when the next one begins; None: there is one, or nobody is wanted.
     """
 
@@ -36,14 +36,14 @@ class Slot:
     sockets: list[socket.socket]
     current: Worker | None = None
     coming: Worker | None = None
-    leaving: Worker | None = None
+    leaving: list[Worker] = field(default_factory=list)
     failures: int = 0
     quick: int = 0
     due: float | None = None
 
     def is_changing(self) -> bool:
         """Tell whether somebody comes or leaves."""
-        return self.coming is not None or self.leaving is not None or self.due is not None
+        return self.coming is not None or bool(self.leaving) or self.due is not None
 
 
 @dataclass(eq=False)

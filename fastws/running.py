@@ -40,6 +40,8 @@ Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 BACKLOG = 4096
 # Bytes of a directory's name where a socket's path is to fit behind it.
 MAX_DIRECTORY = 81
+# Seconds until a worker serves without what others keep.
+SETTLE = 2.0
 
 
 def run(
@@ -70,8 +72,9 @@ def run(
         host, port, options: as for `serve`.
         workers: so many processes serve the port, and this one supervises them: it replaces those that end,
             and on SIGHUP all, one after another, without refusing a connection. Code is read anew where
-            `handler` is a name. What one publishes reaches the subscribers of all, over a `local` backplane
-            unless `backplane` or FASTWS_BACKPLANE says otherwise. None: this process serves.
+            `handler` is a name. What one publishes reaches the subscribers of all, and what topics keep is
+            passed on to who replaces it, over a `local` backplane unless `backplane` or FASTWS_BACKPLANE says
+            otherwise. None: this process serves.
         reload: replace the workers (one, if `workers` does not say) when a Python file changes in the current
             directory, or in these directories. Needs watchfiles, and the name of a handler.
         lifespan: called with the server; an async context manager around its life, where a
@@ -206,9 +209,16 @@ class Life:
             self.server.logger.info("connections to come get the certificate that was read now")
 
     async def live(
-        self, serving: serve, signals: dict[int, Callable[[], None]], begun: Callable[[Server], object]
+        self,
+        serving: serve,
+        signals: dict[int, Callable[[], None]],
+        begun: Callable[[Server], object],
+        one_of_many: bool = False,
     ) -> None:
-        """Serve from here to the end; `begun` is called when connections are accepted."""
+        """
+        Serve from here to the end; `begun` is called when connections are accepted, and by one of many
+        workers when it has what others keep of its topics.
+        """
         loop = asyncio.get_running_loop()
         lifespan = self.program.lifespan
         # Before anybody can connect: a signal that comes then is not lost, and does not kill.
@@ -220,6 +230,10 @@ class Life:
                 async with lifespan(server) if lifespan is not None else _nothing():
                     if self.program.ready is not None:
                         self.program.ready(server)
+                    if one_of_many and server.backplane is not None:
+                        # Who has it may be the one that ends when this one is ready.
+                        with contextlib.suppress(ConnectionError, asyncio.TimeoutError, TimeoutError):
+                            await asyncio.wait_for(server.backplane.settle(), SETTLE)
                     begun(server)
                     if self.asked:
                         self.end()
@@ -286,7 +300,7 @@ class Life:
 
         duty = Duty(post, asyncio.get_running_loop(), lambda order: orders[order]())
         try:
-            await self.live(serving, {signal.SIGTERM: terminate}, duty.ready)
+            await self.live(serving, {signal.SIGTERM: terminate}, duty.ready, True)
         finally:
             duty.end()
 
@@ -340,7 +354,8 @@ def supervise(
                 f"with {count} worker{'' if count == 1 else 's'} (kernels {kernels()}, loop uvloop)"
             )
 
-    directory = None if count == 1 or has_backplane(options) else directory_for_sockets()
+    # For one worker, too: while it is replaced there are two.
+    directory = None if has_backplane(options) else directory_for_sockets()
     if directory is not None:
         program = dataclasses.replace(program, options=options | {"backplane": f"local://{directory}"})
     try:

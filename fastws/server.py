@@ -71,6 +71,7 @@ class Server:
         self._gap_listeners: list[Callable[[Server, frozenset[str] | None], object]] = []
         self._thread = threading.get_ident()
         self._idle: asyncio.Future[None] | None = None
+        self._on_leaving: Callable[[], object] | None = None  # called once, when nothing more is accepted
 
     # ---------------------------------------------------------------- facts
 
@@ -273,6 +274,8 @@ class Server:
         return not (settings.open_count or settings.opening_count or settings.tasks)
 
     def _stop_listening(self) -> None:
+        if self._on_leaving is not None:
+            self._on_leaving()
         for listener in self._listeners:
             stop_listening(self._carrier, listener)
         self._listeners.clear()

@@ -40,6 +40,8 @@ LONGEST_DELAY = 4.0
 LONGEST_ABSENCE = 0.9
 # A worker that lived so long was no part of a series.
 LONG_LIFE = 10.0
+# So many of a slot may drain at once; when one more stops by itself, the first of them drops its connections.
+MOST_LEAVING = 4
 # Seconds that a worker may take to get ready, at least; and over its time to end, or to die of SIGABRT.
 START_TIMEOUT = 60.0
 GRACE = 2.0
@@ -114,10 +116,13 @@ class Supervisor:
         for one in self._signals:
             one.setblocking(False)
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
-        before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        before: dict[signal.Signals, Any] = {}
+        # Before the handlers, which do nothing: a signal is taken from here, or lost.
         wakeup = signal.set_wakeup_fd(self._signals[1].fileno(), warn_on_full_buffer=False)
         self._selector.register(self._signals[0], selectors.EVENT_READ, self._signalled)
         try:
+            for number in numbers:
+                before[number] = signal.signal(number, lambda *_: None)
             self._live()
         finally:
             for worker in self._workers.values():
@@ -126,9 +131,9 @@ class Supervisor:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
             self._end_watching()
-            signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.set_wakeup_fd(wakeup)
             self._selector.close()
             for one in self._signals:
                 one.close()
@@ -212,6 +217,8 @@ class Supervisor:
         for word, rest in worker.hear():
             if word == "ready":
                 self._is_ready(worker)
+            elif word == "leaving":
+                self._leaves(worker)
             elif word == "alive":
                 worker.alive(rest, time.monotonic(), self._stall_timeout)
             elif word == "failed":
@@ -221,7 +228,8 @@ class Supervisor:
 
     def _is_ready(self, worker: Worker) -> None:
         slot = worker.slot
-        worker.deadline = None
+        stall = self._stall_timeout
+        worker.deadline = None if stall is None else time.monotonic() + stall
         worker.is_ready = True
         slot.failures = 0
         if self._stops:
@@ -233,7 +241,7 @@ class Supervisor:
         slot.coming, old, slot.current = None, slot.current, worker
         if old is not None:
             self._send_away(old, "drain")
-            slot.leaving = old
+            slot.leaving.append(old)
         self.logger.info("worker %d: process %d is ready", slot.number, worker.pid)
         if not self._announced and all(one.current is not None for one in self.slots):
             self._announced = True
@@ -272,6 +280,26 @@ class Supervisor:
 
     # ---------------------------------------------------------------- ends
 
+    def _leaves(self, worker: Worker) -> None:
+        """Replace a worker at once that stops, though not told to: it accepts nothing while it drains."""
+        slot = worker.slot
+        if worker.is_leaving or slot.current is not worker:
+            return  # it was told to meanwhile
+        self.logger.info("worker %d: process %d stops", slot.number, worker.pid)
+        self._expect_end(worker, self._drain_timeout)
+        slot.current = None
+        slot.leaving.append(worker)
+        if len(slot.leaving) > MOST_LEAVING:
+            self._send_away(slot.leaving[-MOST_LEAVING - 1], "abort")
+        self._replace(worker)
+
+    def _replace(self, worker: Worker) -> None:
+        """Let another one take the place, soon; that does not wait where it has only just been taken."""
+        slot, now = worker.slot, time.monotonic()
+        if slot.coming is None:
+            slot.quick = 0 if now - worker.began >= LONG_LIFE else slot.quick + 1
+            slot.due = now + min(delay(slot.quick), LONGEST_ABSENCE)
+
     def _reap(self) -> None:
         for pid in list(self._workers):
             try:
@@ -300,13 +328,12 @@ class Supervisor:
         # SIGTERM is what one that is not ready yet is told to end with.
         level = logging.DEBUG if expected and code in (0, -signal.SIGTERM) else logging.ERROR
         self.logger.log(level, "worker %d: process %d %s", slot.number, worker.pid, how)
-        if slot.leaving is worker:
-            slot.leaving = None
+        if worker in slot.leaving:
+            slot.leaving.remove(worker)
         elif slot.current is worker:
             slot.current = None
-            if not expected and slot.coming is None:
-                slot.quick = 0 if lived >= LONG_LIFE else slot.quick + 1
-                slot.due = time.monotonic() + min(delay(slot.quick), LONGEST_ABSENCE)
+            if not expected:
+                self._replace(worker)
 
     def _ended_early(self, slot: Slot, why: str, lived: float = 0.0, by_itself: bool = False) -> None:
         self.logger.error("worker %d could not start: %s", slot.number, why)

@@ -2,7 +2,7 @@
 Workers: a process of several that serve one port, and its line to the supervisor that has forked it.
 
 In: orders, a word a line: "stop", "drain", "abort"; and the line's end, which is the supervisor's. Out:
-"ready", "alive" with counts, "failed" with the reason.
+"ready", "alive" with counts, "failed" with the reason, "leaving" when it stops without having been told to.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Duty:
         self._server: Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._heard = b""
+        self._ordered = False
         post.line.setblocking(False)
         loop.add_reader(post.line.fileno(), self._hear)
 
@@ -100,10 +101,12 @@ class Duty:
         if not data:
             # Nobody would replace this worker, or tell it anything: it is not to hold the port for ever.
             self._loop.remove_reader(self._post.line.fileno())
+            self._ordered = True
             self._order("stop")
             return
         *words, self._heard = (self._heard + data).split(b"\n")
         for word in words:
+            self._ordered = True
             self._order(word.decode())
 
     def ready(self, server: Server) -> None:
@@ -111,6 +114,14 @@ class Duty:
         self._server = server
         self._post.say("ready")
         self._live()
+        server._on_leaving = self._leaves
+        if not server.is_serving():
+            self._leaves()
+
+    def _leaves(self) -> None:
+        # Connections wait at the sockets from here on, for whoever comes next.
+        if not self._ordered:
+            self._post.say("leaving")
 
     def _live(self) -> None:
         assert self._server is not None

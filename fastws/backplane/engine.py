@@ -110,6 +110,11 @@ class Backplane(abc.ABC):
     up = True
     tells_loss = False
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is certain that nobody would get a packet, so that it need not be made."""
+        return False
+
     @abc.abstractmethod
     async def start(self) -> None:
         """Connect, or go on trying; does not raise for an engine that is down."""

@@ -61,6 +61,10 @@ class LocalBackplane(Backplane):
         """The epochs of the other servers that this one receives from."""
         return set(self.inlets)
 
+    @property
+    def alone(self) -> bool:
+        return not self.outlets
+
     def epochs(self) -> set[str]:
         """Return the epochs of the other servers that are there, as far as this one knows."""
         return set(self._dialling)

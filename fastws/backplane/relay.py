@@ -82,6 +82,8 @@ class Relay:
         self, topic: Topic, sequence: int, key: str | None, frame: bytes, compress: bool | None, wall: float
     ) -> None:
         """Hand on what was published here."""
+        if self.engine.alone:
+            return
         try:
             packet = pack(topic.name, self.epoch, sequence, wall, key, frame, compress)
         except ValueError as error:

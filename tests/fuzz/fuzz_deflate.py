@@ -1,45 +1,61 @@
 """
-Builds fuzz_deflate.c, which states the invariant and makes inputs, and runs it for FUZZ_SECONDS (30)
-under AddressSanitizer and UndefinedBehaviorSanitizer; beside zlib's inflate where zlib.h is.
+Builds fuzz_deflate.c, which states the invariant, and runs it for FUZZ_SECONDS (30) under AddressSanitizer
+and UndefinedBehaviorSanitizer, beside zlib's inflate where zlib.h is: on inputs that it makes itself; with a
+clang the first half of the time with libFuzzer, which learns from coverage.
 
-A failure prints the seed of its input; give that, or files with inputs, as arguments to run them again.
+A failure prints the seed of its input, or writes it to FUZZ_CRASHES (build/fuzz); give the seed, or files
+with inputs, as arguments to run them again.
 """
 
-import os
 import random
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-KERNELS = ROOT / "ext" / "kernels"
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
+import harness
 
-FLAGS = ["-std=gnu11", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", f"-I{KERNELS}"]
-FLAGS += ["-fsanitize=address,undefined", "-DALONE"]
-SOURCES = [Path(__file__).with_suffix(".c"), KERNELS / "deflate.c"]
+SOURCES = [Path(__file__).with_suffix(".c"), harness.KERNELS / "deflate.c"]
+ZLIB = ("-DWITH_ZLIB", "-lz")
 
 
-def call(*command):
-    # The sanitizer libraries that this process was started with are neither for the compiler nor for
-    # the program, which has its own.
-    env = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "ASAN_OPTIONS")}
-    return subprocess.run([str(word) for word in command], env=env, check=False).returncode
+def some_input(rng):
+    """Return what the program reads: window, what went before; literals, copies from before, and runs."""
+    data = bytearray([rng.randrange(256), rng.choice([0, rng.randrange(256)])])
+    for _ in range(rng.randrange(rng.choice([4, 40]))):
+        match rng.randrange(3):
+            case 0:
+                count = rng.randrange(rng.choice([8, 128]))
+                data += bytes([count]) + bytes(rng.choices(b"etaoin shrdlu", k=count + 1))
+            case 1:
+                back = rng.randrange(rng.choice([300, 65536]))
+                data += bytes([128 + rng.randrange(64)]) + back.to_bytes(2, "little")
+            case 2:
+                data += bytes([192 + rng.randrange(64), rng.randrange(256)])
+    return bytes(data)
+
+
+def built(build, program, *flags):
+    """Build with zlib, or without."""
+    return build(program, SOURCES, *flags, *ZLIB) or build(program, SOURCES, *flags)
 
 
 def main():
+    again = harness.files_named()
+    seconds = harness.SECONDS
     with tempfile.TemporaryDirectory() as name:
-        program = Path(name) / "fuzz_deflate"
-        if call("gcc", *FLAGS, "-DWITH_ZLIB", *SOURCES, "-lz", "-o", program):
-            print("no zlib.h (Debian: zlib1g-dev); going on without zlib", file=sys.stderr)
-            if call("gcc", *FLAGS, *SOURCES, "-o", program):
-                sys.exit("gcc cannot build fuzz_deflate.c")
-        if sys.argv[1:] and all(Path(word).is_file() for word in sys.argv[1:]):
-            sys.exit(call(program, *sys.argv[1:]))
+        folder = Path(name)
+        program = folder / "fuzz_deflate"
+        if not again and not sys.argv[1:] and built(harness.build_with_libfuzzer, program):
+            seconds /= 2
+            if status := harness.learn("deflate", program, folder, some_input, seconds, 8192):
+                sys.exit(status)
+        if not built(harness.build, program, "-DALONE"):
+            sys.exit("gcc cannot build fuzz_deflate.c")
+        if again:
+            sys.exit(harness.call(program, *again))
         seed = int(sys.argv[1]) if sys.argv[1:] else random.randrange(2**32)
         print(f"seed {seed}", flush=True)
-        sys.exit(call(program, f"-{SECONDS:.0f}", seed))
+        sys.exit(harness.call(program, f"-{seconds:.0f}", seed))
 
 
 if __name__ == "__main__":

@@ -7,32 +7,22 @@ A window is 32 KiB on both sides, as a distance beyond a smaller one is seen or 
 input. What fails a connection may depend on it, too: of that only the code counts, and not which of
 1007 and 1009 it is where both are due.
 
-Runs for FUZZ_SECONDS (30): under atheris, which learns from coverage, when it is installed, else
-with frames that are mutated at random. A failing input is written to FUZZ_CRASHES (build/fuzz); give
-such a file as an argument to run it again.
-
-An input is 2 bytes of options, the number of cuts, the cuts in 2 bytes each, and the stream.
+Runs for FUZZ_SECONDS (30), see harness.py: without atheris with frames that are mutated at random. A failing
+input is written to FUZZ_CRASHES (build/fuzz); give such a file as an argument to run it again.
 """
 
-import hashlib
-import os
 import random
-import sys
-import time
 import zlib
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "core"))
+import harness
+
+harness.use("core")
 
 import frames  # noqa: E402
 from deflating import Peer, agreed, compressed_frame, raw_deflate, sent  # noqa: E402
 from feeding import cut, feed, outcome, slices  # noqa: E402
 
 from fastws._recorder import Recorder  # noqa: E402
-
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
-CRASHES = Path(os.environ.get("FUZZ_CRASHES", ROOT / "build" / "fuzz"))
 
 CONTENTS = [
     b"",
@@ -78,11 +68,10 @@ def oracle(stream):
 
 def run(data):
     """Check one input."""
-    if len(data) < 3:
+    parts = harness.without_cuts(data)
+    if parts is None:
         return
-    flags, size, count = data[:3]
-    cuts, stream = data[3 : 3 + 2 * count], data[3 + 2 * count :]
-    at = [int.from_bytes(cuts[i : i + 2], "big") % (len(stream) + 1) for i in range(0, len(cuts), 2)]
+    flags, size, at, stream = parts
     max_size = size * size * size if flags & 1 else None
     options = {
         "max_size": max_size,
@@ -165,48 +154,8 @@ def some_input(rng):
     stream = bytearray(b"".join(some_frames(rng, peer) for _ in range(rng.randrange(1, 6))))
     for _ in range(rng.choice([0, 0, 0, 1, 4])):
         stream[rng.randrange(min(len(stream), rng.choice([20, 200, 10**6])))] ^= 1 << rng.randrange(8)
-    count = rng.choice([0, 1, 2, 5, 20])
-    flags = rng.choice([0, 8, rng.randrange(16)])
-    return bytes([flags, rng.randrange(60), count]) + rng.randbytes(2 * count) + stream
-
-
-def at_random():
-    seed = random.randrange(2**32)
-    print(f"seed {seed}", flush=True)
-    rng = random.Random(seed)
-    end = time.monotonic() + SECONDS
-    runs = 0
-    while time.monotonic() < end:
-        data = some_input(rng)
-        try:
-            run(data)
-        except BaseException:
-            CRASHES.mkdir(parents=True, exist_ok=True)
-            path = CRASHES / f"deflate-in-{hashlib.sha256(data).hexdigest()[:12]}"
-            path.write_bytes(data)
-            print(f"failed after {runs} inputs; run again with: {sys.argv[0]} {path}", file=sys.stderr)
-            raise
-        runs += 1
-    print(f"{runs} inputs passed")
-
-
-def main():
-    again = [path for path in map(Path, sys.argv[1:]) if path.is_file()]
-    for path in again:
-        run(path.read_bytes())
-        print(f"{path} passed")
-    if again:
-        return
-    try:
-        import atheris
-    except ImportError:
-        at_random()
-    else:
-        CRASHES.mkdir(parents=True, exist_ok=True)
-        artifacts = f"-artifact_prefix={CRASHES}/deflate-in-"
-        atheris.Setup([sys.argv[0], f"-max_total_time={SECONDS:.0f}", artifacts, *sys.argv[1:]], run)
-        atheris.Fuzz()
+    return harness.with_cuts(rng, rng.choice([0, 8, rng.randrange(16)]), rng.randrange(60), stream)
 
 
 if __name__ == "__main__":
-    main()
+    harness.main("deflate-in", run, some_input)

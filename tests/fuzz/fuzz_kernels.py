@@ -6,23 +6,15 @@ Both under AddressSanitizer and UndefinedBehaviorSanitizer. A failing input is w
 (build/fuzz); give such a file as an argument to run it again.
 """
 
-import hashlib
-import os
-import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-KERNELS = ROOT / "ext" / "kernels"
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
-CRASHES = Path(os.environ.get("FUZZ_CRASHES", ROOT / "build" / "fuzz"))
+import harness
 
-FLAGS = ["-std=gnu11", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", f"-I{KERNELS}"]
-SOURCES = [Path(__file__).with_suffix(".c"), *sorted(KERNELS.glob("*.c"))]
+SOURCES = [Path(__file__).with_suffix(".c"), *sorted(harness.KERNELS.glob("*.c"))]
 BATCH = 500  # inputs for one process
 
 # Runs and single code points at the edges of RFC 3629's ranges, and what must not pass.
@@ -76,72 +68,37 @@ def some_input(rng):
     return bytes(data)
 
 
-def call(*command, **options):
-    # The sanitizer libraries that this process was started with are neither for the compiler nor for
-    # the program, which has its own.
-    env = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "ASAN_OPTIONS")}
-    return subprocess.run([str(word) for word in command], env=env, check=False, **options)
-
-
-def build(folder):
-    """Return the program, and whether libFuzzer drives it."""
-    clang = shutil.which("clang")
-    program = folder / "fuzz_kernels"
-    if clang:
-        sanitizers = "-fsanitize=fuzzer,address,undefined"
-        if not call(clang, *FLAGS, sanitizers, *SOURCES, "-o", program).returncode:
-            return program, True
-        print("clang cannot build it with libFuzzer; going on with gcc", file=sys.stderr)
-    gcc = shutil.which("gcc") or sys.exit("the sanitizer build needs gcc (Debian: gcc) or clang")
-    if call(gcc, *FLAGS, "-fsanitize=address,undefined", "-DREPLAY", *SOURCES, "-o", program).returncode:
-        sys.exit("gcc cannot build fuzz_kernels.c")
-    return program, False
-
-
-def keep(path):
-    CRASHES.mkdir(parents=True, exist_ok=True)
-    data = path.read_bytes()
-    kept = CRASHES / f"kernels-{hashlib.sha256(data).hexdigest()[:12]}"
-    kept.write_bytes(data)
-    print(f"run it again with: {sys.argv[0]} {kept}", file=sys.stderr)
-
-
 def at_random(program, folder):
-    seed = random.randrange(2**32)
-    print(f"seed {seed}", flush=True)
-    rng = random.Random(seed)
-    end = time.monotonic() + SECONDS
+    rng = harness.random_numbers()
+    end = time.monotonic() + harness.SECONDS
     paths = [folder / f"input-{i}" for i in range(BATCH)]
     runs = 0
     while time.monotonic() < end:
         for path in paths:
             path.write_bytes(some_input(rng))
-        if call(program, *paths, stdout=subprocess.DEVNULL).returncode:
+        if harness.call(program, *paths, stdout=subprocess.DEVNULL):
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            failing = [path for path in paths if call(program, path, **quiet).returncode]
+            failing = [path.read_bytes() for path in paths if harness.call(program, path, **quiet)]
             if failing:
-                keep(min(failing, key=lambda path: path.stat().st_size))
+                harness.keep("kernels", min(failing, key=len))
             sys.exit(f"fuzz_kernels.c failed within {BATCH} inputs after {runs}")
         runs += BATCH
     print(f"{runs} inputs passed")
 
 
 def main():
-    again = [path for path in map(Path, sys.argv[1:]) if path.is_file()]
+    again = harness.files_named()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        program, learns = build(folder)
+        program = folder / "fuzz_kernels"
+        learns = harness.build_with_libfuzzer(program, SOURCES)
+        if not learns and not harness.build(program, SOURCES, "-DREPLAY"):
+            sys.exit("gcc cannot build fuzz_kernels.c")
         if again:
-            sys.exit(call(program, *again).returncode)
+            sys.exit(harness.call(program, *again))
         if not learns:
             return at_random(program, folder)
-        CRASHES.mkdir(parents=True, exist_ok=True)
-        corpus = folder / "corpus"
-        corpus.mkdir()
-        for i in range(200):
-            (corpus / f"seed-{i}").write_bytes(some_input(random.Random(i)))
-        limits = [f"-max_total_time={SECONDS:.0f}", f"-artifact_prefix={CRASHES}/kernels-", "-max_len=8192"]
-        sys.exit(call(program, *limits, corpus).returncode)
+        sys.exit(harness.learn("kernels", program, folder, some_input, harness.SECONDS, 8192))
 
 
 if __name__ == "__main__":

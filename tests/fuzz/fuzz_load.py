@@ -16,17 +16,17 @@ import struct
 import sys
 import time
 import zlib
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "io")]
+import harness
+
+harness.use("io")
+
 
 import certificates  # noqa: E402
 import loading  # noqa: E402
 
 from fastws._load import LoadError  # noqa: E402
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
 ROUND = 0.6  # seconds of one load
 GRACE = (
     5.0  # seconds that a step may take longer, with the sanitizers on a machine that does something else too
@@ -201,7 +201,7 @@ def main():
         print(one_round(int(sys.argv[1])), "connections lost")
         return
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    end, rounds, lost, seed = time.monotonic() + SECONDS, 0, 0, random.randrange(10**9)
+    end, rounds, lost, seed = time.monotonic() + harness.SECONDS, 0, 0, random.randrange(10**9)
     asyncio.run(asyncio.sleep(0))  # what a first loop opens and keeps
     while time.monotonic() < end:
         try:

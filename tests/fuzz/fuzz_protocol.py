@@ -2,28 +2,16 @@
 Invariant: any stream of bytes, split in any way, gives the same events and output, wsproto judges
 it alike, and nothing crashes or raises (tests/core/invariance.py).
 
-Runs for FUZZ_SECONDS (30): under atheris, which learns from coverage, when it is installed, else
-with streams of frames that are mutated at random. A failing input is written to FUZZ_CRASHES
-(build/fuzz); give such a file as an argument to run it again.
-
-An input is 2 bytes of options, the number of cuts, the cuts in 2 bytes each, and the stream.
+Runs for FUZZ_SECONDS (30), see harness.py: without atheris with streams of frames that are mutated at random.
+A failing input is written to FUZZ_CRASHES (build/fuzz); give such a file as an argument to run it again.
 """
 
-import hashlib
-import os
-import random
-import sys
-import time
-from pathlib import Path
+import harness
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "core"))
+harness.use("core")
 
 import frames  # noqa: E402
 from invariance import check  # noqa: E402
-
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
-CRASHES = Path(os.environ.get("FUZZ_CRASHES", ROOT / "build" / "fuzz"))
 
 TEXTS = [b"", b"a", b"plain ASCII that fills a block or two of the widest kernel " * 3, "é€😀".encode() * 9]
 TEXTS += [b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x82", b"a" * 63 + b"\xc3"]
@@ -32,11 +20,10 @@ LENGTHS = [0, 1, 124, 125, 126, 127, 1000, 65535, 65536, 70_000]
 
 def run(data):
     """Check one input."""
-    if len(data) < 3:
+    parts = harness.without_cuts(data)
+    if parts is None:
         return
-    flags, size, count = data[:3]
-    cuts, stream = data[3 : 3 + 2 * count], data[3 + 2 * count :]
-    at = [int.from_bytes(cuts[i : i + 2], "big") % (len(stream) + 1) for i in range(0, len(cuts), 2)]
+    flags, size, at, stream = parts
     check(
         stream,
         at,
@@ -67,70 +54,9 @@ def some_frame(rng):
 
 def some_input(rng):
     stream = bytearray(b"".join(some_frame(rng) for _ in range(rng.randrange(1, 8))))
-    for _ in range(rng.choice([0, 0, 1, 1, 2, 8])):
-        if stream:
-            at = rng.randrange(min(len(stream), rng.choice([20, 200, 10**6])))
-            match rng.randrange(4):
-                case 0:
-                    stream[at] ^= 1 << rng.randrange(8)
-                case 1:
-                    stream[at] = rng.randrange(256)
-                case 2:
-                    del stream[at : at + rng.randrange(1, 5)]
-                case 3:
-                    stream[at:at] = rng.randbytes(rng.randrange(1, 5))
-    count = rng.choice([0, 1, 2, 5, 20])
-    return (
-        bytes([rng.choice([0, 0, rng.randrange(256)]), rng.randrange(256), count])
-        + rng.randbytes(2 * count)
-        + stream
-    )
-
-
-def at_random():
-    seed = random.randrange(2**32)
-    print(f"seed {seed}", flush=True)
-    rng = random.Random(seed)
-    end = time.monotonic() + SECONDS
-    runs = 0
-    while time.monotonic() < end:
-        data = some_input(rng)
-        try:
-            run(data)
-        except BaseException:
-            CRASHES.mkdir(parents=True, exist_ok=True)
-            path = CRASHES / f"protocol-{hashlib.sha256(data).hexdigest()[:12]}"
-            path.write_bytes(data)
-            print(f"failed after {runs} inputs; run again with: {sys.argv[0]} {path}", file=sys.stderr)
-            raise
-        runs += 1
-    print(f"{runs} inputs passed")
-
-
-def main():
-    again = [path for path in map(Path, sys.argv[1:]) if path.is_file()]
-    for path in again:
-        run(path.read_bytes())
-        print(f"{path} passed")
-    if again:
-        return
-    try:
-        import atheris
-    except ImportError:
-        at_random()
-    else:
-        CRASHES.mkdir(parents=True, exist_ok=True)
-        atheris.Setup(
-            [
-                sys.argv[0],
-                f"-max_total_time={SECONDS:.0f}",
-                f"-artifact_prefix={CRASHES}/protocol-",
-                *sys.argv[1:],
-            ],
-            run,
-        )
-        atheris.Fuzz()
+    harness.spoil(rng, stream, rng.choice([0, 0, 1, 1, 2, 8]))
+    return harness.with_cuts(rng, rng.choice([0, 0, rng.randrange(256)]), rng.randrange(256), stream)
 
 
 if __name__ == "__main__":
-    main()
+    harness.main("protocol", run, some_input)

@@ -23,23 +23,21 @@ import sys
 import time
 import warnings
 import weakref
-from pathlib import Path
 from unittest import mock
 
+import harness
 import uvloop
 import websockets
 
 import fastws
 from fastws import log
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "core"), str(ROOT / "tests" / "fuzz")]
+harness.use("core", "fuzz")
 
 import frames  # noqa: E402
 import wild_handlers  # noqa: E402
 from fuzz_protocol import some_frame, some_input  # noqa: E402
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
 ROUND = 5  # seconds
 GRACE = 10  # seconds for what should take a moment
 CLIENTS = 12
@@ -339,7 +337,7 @@ def check(seed, seconds, name):
 def main():
     seeds = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
     total = collections.Counter()
-    over = time.monotonic() + SECONDS
+    over = time.monotonic() + harness.SECONDS
     while (left := over - time.monotonic()) > 0:
         seed = seeds[0] if seeds else random.randrange(2**32)
         for name in LOOPS:

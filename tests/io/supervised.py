@@ -1,5 +1,6 @@
 """Servers with workers, as processes of their own; what they log, and clients that go round them."""
 
+import asyncio
 import contextlib
 import os
 import queue
@@ -171,3 +172,12 @@ async def one_of_each(stack, uri, count):
         if len(found) == count:
             return found
     raise AssertionError(f"only {sorted(found)} of {count} workers answer")
+
+
+def bounded(main):
+    return asyncio.run(asyncio.wait_for(main, LIMIT))
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.01)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import struct
+from unittest import mock
 
 import pytest
 from engines import Engine, needs
@@ -12,6 +13,7 @@ from peers import HANDSHAKE, until
 from wire import deaf, fill
 
 import fastws
+from fastws.backplane import relay
 from fastws.backplane.roster import Roster
 
 ENGINES = ["local", "redis", "nats"]
@@ -47,6 +49,21 @@ def url(request, engines, tmp_path):
 def received(server, topic):
     found = server._topics.find(topic)
     return 0 if found is None else found.received
+
+
+def test_a_server_that_is_alone_on_its_host_makes_no_packets(run, tmp_path):
+    async def main():
+        url = f"local://{tmp_path}/b"
+        async with fastws.serve(Subscriber, "127.0.0.1", 0, backplane=url) as server:
+            with mock.patch.object(relay, "pack", side_effect=relay.pack) as pack:
+                server.publish("x", "nobody's")
+                assert not pack.called
+                async with fastws.serve(Subscriber, "127.0.0.1", 0, backplane=url) as other:
+                    await settled(server, other)
+                    server.publish("x", "perhaps another's")
+                    assert pack.called
+
+    run(main)
 
 
 def test_what_one_server_publishes_reaches_subscribers_of_another_once(run, url):

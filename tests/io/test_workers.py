@@ -2,30 +2,17 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import signal
-import socket
 import sys
-import tempfile
 import time
 
 import pytest
 from certificates import certificate_of, issue
-from peers import HANDSHAKE, LIMIT
-from supervised import HANDLERS, children, client, is_gone, one_of_each, process, serving, who
+from supervised import HANDLERS, bounded, children, client, one_of_each, process, serving, until, who
 
 import fastws
-
-
-def bounded(main):
-    return asyncio.run(asyncio.wait_for(main, LIMIT))
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 def test_workers_share_a_port_and_know_their_numbers(tmp_path):
@@ -41,51 +28,6 @@ def test_workers_share_a_port_and_know_their_numbers(tmp_path):
         bounded(main())
     assert server.wait() == 0, server.rest()
     assert "Traceback" not in server.rest()
-
-
-def test_what_one_worker_publishes_reaches_the_subscribers_of_all(tmp_path):
-    with (
-        tempfile.TemporaryDirectory() as home,
-        serving(tmp_path, "handlers:Room", workers=3, environment={"TMPDIR": home}) as server,
-    ):
-
-        async def main():
-            async with contextlib.AsyncExitStack() as stack:
-                found = await one_of_each(stack, server.uri, 3)
-                everybody = [ws for ws, _ in found.values()]
-                # The workers find each other a moment after they serve.
-                for number in itertools.count():
-                    await everybody[0].send(f"is anybody there? {number}")
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        for ws in everybody[1:]:
-                            await asyncio.wait_for(ws.recv(), 0.2)
-                        break
-                for number, ws in found.items():
-                    await ws[0].send(f"from {number}")
-                for ws in everybody:
-                    wanted = {f"from {number}" for number in found}
-                    while wanted:
-                        wanted.discard(await ws.recv())
-
-        bounded(main())
-        assert [name[:7] for name in os.listdir(home)] == ["fastws-"]
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0, server.rest()
-        assert os.listdir(home) == []
-
-
-def test_workers_that_shall_not_share_topics_do_not(tmp_path):
-    with serving(tmp_path, "handlers:Room", "--backplane", "", workers=2) as server:
-
-        async def main():
-            async with contextlib.AsyncExitStack() as stack:
-                (one, _), (other, _) = (await one_of_each(stack, server.uri, 2)).values()
-                await one.send("news")
-                assert await one.recv() == "news"
-                await other.send("own")
-                assert await other.recv() == "own"
-
-        bounded(main())
 
 
 def test_each_worker_listens_on_every_address_of_a_name(tmp_path):
@@ -281,133 +223,6 @@ def test_sighup_under_traffic_refuses_no_connection_and_loses_no_message(tmp_pat
     assert sum(int(one.read_text()) for one in tmp_path.glob("count.*")) == received
 
 
-def test_sigterm_closes_connections_spread_over_time_and_ends_with_0(tmp_path):
-    with serving(tmp_path, "handlers:Echo", "--drain-rate", 20, workers=2) as server:
-        ends = []
-
-        async def stay():
-            async with client(server.uri) as ws:
-                opened.append(ws)
-                await ws.wait_closed()
-                ends.append(time.monotonic())
-                assert ws.close_code == 1001
-
-        opened = []
-
-        async def main():
-            clients = [asyncio.ensure_future(stay()) for _ in range(60)]
-            await until(lambda: len(opened) == 60)
-            server.signal(signal.SIGTERM)
-            await asyncio.gather(*clients)
-
-        bounded(main())
-        assert server.wait() == 0, server.rest()
-    # Some 30 in each worker, at 20 a second: a second and a half, and not in one go.
-    assert ends[-1] - ends[0] > 0.5
-    gaps = [later - earlier for earlier, later in itertools.pairwise(ends)]
-    assert max(gaps) < (ends[-1] - ends[0]) / 2
-
-
-def test_sigterm_is_over_in_time_with_peers_that_do_not_answer(tmp_path):
-    with (
-        serving(tmp_path, "handlers:Echo", "--drain-timeout", 1) as server,
-        socket.create_connection(("127.0.0.1", server.port), LIMIT) as deaf,
-    ):
-        deaf.sendall(HANDSHAKE)
-        assert deaf.recv(4096).startswith(b"HTTP/1.1 101 ")
-        begin = time.monotonic()
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0, server.rest()
-        assert time.monotonic() - begin < 4
-
-
-def test_a_second_sigterm_ends_at_once(tmp_path):
-    with (
-        serving(tmp_path, "handlers:Echo", "--drain-timeout", 100, "--close-timeout", 100) as server,
-        socket.create_connection(("127.0.0.1", server.port), LIMIT) as deaf,
-    ):
-        deaf.sendall(HANDSHAKE)
-        assert deaf.recv(4096).startswith(b"HTTP/1.1 101 ")
-        server.signal(signal.SIGTERM)
-        server.until_logged("stopping 2 workers")
-        assert deaf.recv(4096) == b"\x88\x02\x03\xe9"
-        server.signal(signal.SIGTERM)
-        begin = time.monotonic()
-        assert server.wait() == 0, server.rest()
-        assert time.monotonic() - begin < 5
-
-
-def test_sigterm_to_the_whole_group_closes_connections_as_one_to_the_supervisor_does(tmp_path):
-    with serving(tmp_path, "handlers:Echo", "--drain-rate", 20, start_new_session=True) as server:
-
-        async def main():
-            async with contextlib.AsyncExitStack() as stack:
-                clients = [await stack.enter_async_context(client(server.uri)) for _ in range(20)]
-                os.killpg(server.pid, signal.SIGTERM)
-                for ws in clients:
-                    await ws.wait_closed()
-                assert {ws.close_code for ws in clients} == {1001}
-
-        bounded(main())
-        assert server.wait() == 0, server.rest()
-
-
-def test_sigterm_while_workers_are_replaced_closes_connections_with_1001(tmp_path):
-    with serving(tmp_path, "handlers:Echo", "--drain-rate", 20) as server:
-
-        async def main():
-            async with contextlib.AsyncExitStack() as stack:
-                clients = [await stack.enter_async_context(client(server.uri)) for _ in range(40)]
-                server.signal(signal.SIGHUP)
-                server.until_logged("replacing the workers")
-                server.until_logged("is ready")
-                server.signal(signal.SIGTERM)
-                for ws in clients:
-                    await ws.wait_closed()
-                assert {ws.close_code for ws in clients} == {1001}
-
-        bounded(main())
-        assert server.wait() == 0, server.rest()
-
-
-def test_two_sigterms_to_a_worker_alone_drop_its_connections(tmp_path):
-    with (
-        serving(tmp_path, "handlers:Echo", "--drain-timeout", 100, workers=1) as server,
-        socket.create_connection(("127.0.0.1", server.port), LIMIT) as deaf,
-    ):
-        deaf.sendall(HANDSHAKE)
-        assert deaf.recv(4096).startswith(b"HTTP/1.1 101 ")
-        (pid,) = children(server.pid)
-        os.kill(pid, signal.SIGTERM)
-        assert deaf.recv(4096) == b"\x88\x02\x03\xe9"
-        os.kill(pid, signal.SIGTERM)
-        server.until_logged("is ready")
-        assert bounded(until_gone(pid)) is None
-
-
-async def until_gone(pid):
-    await until(lambda: is_gone(pid))
-
-
-def test_a_worker_that_gets_ready_after_sigterm_has_as_long_to_end_as_others(tmp_path):
-    (tmp_path / "main.py").write_text(
-        "import asyncio, contextlib, time, fastws\n"
-        "@contextlib.asynccontextmanager\n"
-        "async def life(server):\n"
-        "    print('starting', flush=True)\n"
-        "    await asyncio.sleep(1)\n"
-        "    yield\n"
-        "    await asyncio.sleep(3600)\n"
-        "fastws.run(fastws.Handler(), port=0, workers=1, drain_timeout=1, lifespan=life)\n"
-    )
-    with process([sys.executable, "main.py"], tmp_path) as server:
-        assert server.line == "starting\n"
-        server.signal(signal.SIGTERM)
-        begin = time.monotonic()
-        assert server.wait() == 1
-        assert time.monotonic() - begin < 10
-
-
 def test_workers_that_were_stopped_together_with_their_supervisor_are_not_stuck(tmp_path):
     (tmp_path / "handlers.py").write_text(HANDLERS)
     (tmp_path / "main.py").write_text(
@@ -428,36 +243,6 @@ def test_workers_that_were_stopped_together_with_their_supervisor_are_not_stuck(
     assert "stuck" not in server.rest()
 
 
-def test_an_interrupt_from_the_terminal_reaches_everybody_and_ends_with_0(tmp_path):
-    with serving(tmp_path, "handlers:Echo", start_new_session=True) as server:
-
-        async def main():
-            async with client(server.uri) as ws:
-                os.killpg(server.pid, signal.SIGINT)
-                await ws.wait_closed()
-                assert ws.close_code == 1001
-
-        bounded(main())
-        assert server.wait() == 0, server.rest()
-    assert "Traceback" not in server.rest()
-
-
-def test_workers_end_when_their_supervisor_is_killed(tmp_path):
-    with serving(tmp_path, "handlers:Echo") as server:
-        workers = children(server.pid)
-
-        async def main():
-            async with client(server.uri) as ws:
-                server.signal(signal.SIGKILL)
-                await ws.wait_closed()
-                assert ws.close_code == 1001
-                await until(lambda: all(map(is_gone, workers)))
-
-        bounded(main())
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", server.port))
-
-
 def test_a_worker_that_is_stuck_is_replaced(tmp_path):
     (tmp_path / "handlers.py").write_text(HANDLERS)
     (tmp_path / "main.py").write_text(
@@ -471,6 +256,19 @@ def test_a_worker_that_is_stuck_is_replaced(tmp_path):
         os.kill(pid, signal.SIGSTOP)
         server.until_logged(f"process {pid} is stuck")
         assert bounded(who(server.uri))[1] != pid
+
+
+def test_a_worker_that_is_stuck_before_its_first_sign_of_life_is_replaced(tmp_path):
+    (tmp_path / "main.py").write_text(
+        "import fastws, fastws.workers, logging, time\n"
+        "logging.basicConfig()\n"
+        "fastws.workers.Duty._live = lambda self: time.sleep(3600)\n"
+        "say = lambda line: print(line, flush=True)\n"
+        "fastws.run(fastws.Handler(), port=0, workers=1, stall_timeout=1, started=say)\n"
+    )
+    with process([sys.executable, "main.py"], tmp_path) as server:
+        (pid,) = children(server.pid)
+        server.until_logged(f"process {pid} is stuck")
 
 
 def test_workers_share_a_unix_socket_which_is_removed_at_the_end(tmp_path):

@@ -1,0 +1,147 @@
+"""Topics of workers: what one publishes and keeps, and who gets it, also while one is replaced."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import tempfile
+
+import pytest
+from supervised import bounded, client, one_of_each, process, serving
+
+KEEPING = """
+import asyncio, json, logging, os, time
+import fastws
+
+logging.basicConfig(level=logging.INFO)
+
+
+class Keeper(fastws.Handler):
+    '''Publishes what comes, and that a connection ends; what is kept goes to who says since when.'''
+
+    def on_open(self, ws):
+        ws.subscribe("live")
+        ws.send(str(os.getpid()))
+
+    def on_message(self, ws, message):
+        if message.startswith("{"):
+            ws.subscribe("news", since=json.loads(message))
+        else:
+            ws.send(json.dumps({ws.server.epoch: ws.server.publish("news", message).sequence}))
+
+    def on_close(self, ws, code, reason):
+        ws.server.publish("live", f"closed with {code}")
+
+
+def declare(server):
+    # Others hear late of what is declared.
+    asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+    server.topic("news", history=10)
+
+
+say = lambda line: print(line, flush=True)
+fastws.run(Keeper(), port=0, workers=1, started=say, ready=declare)
+"""
+
+
+@contextlib.asynccontextmanager
+async def client_of_another(uri, pid):
+    """A client of a worker that is not this one, which may accept for a moment still."""
+    while True:
+        async with client(uri) as ws:
+            if int(await ws.recv()) != pid:
+                yield ws
+                return
+
+
+async def replaced(server):
+    server.signal(signal.SIGHUP)
+    await asyncio.to_thread(server.until_logged, "replacing the workers")
+    await asyncio.to_thread(server.until_logged, "is ready")
+
+
+def test_one_worker_keeps_history_over_sighup(tmp_path):
+    (tmp_path / "main.py").write_text(KEEPING)
+    with process([sys.executable, "main.py"], tmp_path) as server:
+
+        async def main():
+            async with client(server.uri) as ws:
+                pid = int(await ws.recv())
+                await ws.send("one")
+                since = await ws.recv()
+                await ws.send("two")
+                await ws.recv()
+            # Nobody is connected: it ends as soon as it may.
+            await replaced(server)
+            async with client_of_another(server.uri, pid) as ws:
+                await ws.send(since)
+                assert await ws.recv() == "two"
+
+        bounded(main())
+
+
+def test_what_one_worker_publishes_while_it_drains_reaches_the_subscribers_of_its_replacement(tmp_path):
+    (tmp_path / "main.py").write_text(KEEPING)
+    with process([sys.executable, "main.py"], tmp_path) as server:
+
+        async def main():
+            async with client(server.uri) as first:
+                pid = int(await first.recv())
+                await replaced(server)
+                async with client_of_another(server.uri, pid) as second:
+                    await first.wait_closed()
+                    assert await second.recv() == "closed with 1001"
+
+        bounded(main())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_sockets_between_workers_are_in_a_directory_that_goes_with_them(tmp_path, workers):
+    with (
+        tempfile.TemporaryDirectory() as home,
+        serving(tmp_path, "handlers:Room", workers=workers, environment={"TMPDIR": home}) as server,
+    ):
+        assert [name[:7] for name in os.listdir(home)] == ["fastws-"]
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0, server.rest()
+        assert os.listdir(home) == []
+
+
+def test_what_one_worker_publishes_reaches_the_subscribers_of_all(tmp_path):
+    with serving(tmp_path, "handlers:Room", workers=3) as server:
+
+        async def main():
+            async with contextlib.AsyncExitStack() as stack:
+                found = await one_of_each(stack, server.uri, 3)
+                everybody = [ws for ws, _ in found.values()]
+                # The workers find each other a moment after they serve.
+                for number in itertools.count():
+                    await everybody[0].send(f"is anybody there? {number}")
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        for ws in everybody[1:]:
+                            await asyncio.wait_for(ws.recv(), 0.2)
+                        break
+                for number, ws in found.items():
+                    await ws[0].send(f"from {number}")
+                for ws in everybody:
+                    wanted = {f"from {number}" for number in found}
+                    while wanted:
+                        wanted.discard(await ws.recv())
+
+        bounded(main())
+
+
+def test_workers_that_shall_not_share_topics_do_not(tmp_path):
+    with serving(tmp_path, "handlers:Room", "--backplane", "", workers=2) as server:
+
+        async def main():
+            async with contextlib.AsyncExitStack() as stack:
+                (one, _), (other, _) = (await one_of_each(stack, server.uri, 2)).values()
+                await one.send("news")
+                assert await one.recv() == "news"
+                await other.send("own")
+                assert await other.recv() == "own"
+
+        bounded(main())
