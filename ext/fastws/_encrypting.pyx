@@ -24,7 +24,7 @@ from fastws._slots cimport clock_ns
 from fastws._tls cimport RECORD_PLAIN, RECORDS_AT_ONCE, Tls
 
 cdef enum:
-    # How long one turn may spend on handshakes.
+    # How long one turn may spend on handshakes, TLS's and opening ones.
     HANDSHAKE_BUDGET_NS = 2000000
 
 

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from fastws._carrying cimport take_batch
 from fastws._encrypting cimport HANDSHAKE_SIZE, HEADROOM, SCRATCH_SIZE, Encrypting
-from fastws._endpoint cimport RUNNING, Endpoint
+from fastws._endpoint cimport OPENING, RUNNING, Endpoint
 from fastws._tls cimport Tls
 from fastws._writing cimport Writing
 
@@ -38,6 +38,8 @@ cdef class Reading(Writing):
             elif connection.rest != NULL:
                 # It comes before anything that is received now.
                 self.resume_now(connection)
+            elif connection.phase == OPENING and connection.tls is None and not self.has_time_to_shake():
+                self.put_off(connection)
             else:
                 self.read(connection)
         elif events & (EPOLLERR | EPOLLHUP):
@@ -78,6 +80,13 @@ cdef class Reading(Writing):
             self.drop(connection)
         return 0
 
+    cdef int put_off(self, Endpoint connection) except -1:
+        """Let a handshake wait for its turn."""
+        # With EPOLLIN its socket would be found again and again, before others.
+        self.set_interest(connection, connection.interest & ~EPOLLIN)
+        self.shaking.append(connection)
+        return 0
+
     # ------------------------------------------------------------------ TLS
 
     @cython.nonecheck(False)
@@ -87,12 +96,7 @@ cdef class Reading(Writing):
         if not tls.ready and tls.failure is None:
             if tls.header_first is not None:
                 return self.read_header(connection)
-            if self.has_time_to_shake():
-                return self.shake(connection)
-            # With EPOLLIN its socket would be found again and again, before others.
-            self.set_interest(connection, connection.interest & ~EPOLLIN)
-            self.shaking.append(connection)
-            return 0
+            return self.shake(connection) if self.has_time_to_shake() else self.put_off(connection)
         size = recv(connection.fd, source, SCRATCH_SIZE, 0)
         if size > 0:
             connection.received_at = self.now
@@ -122,7 +126,7 @@ cdef class Reading(Writing):
 
     cdef int shake_again(self, Endpoint connection) except -1:
         self.receive_again(connection)
-        return self.shake(connection)
+        return self.read(connection) if connection.tls is None else self.shake(connection)
 
     cdef int shake(self, Endpoint connection) except -1:
         """Take a step of the handshake with what has come."""

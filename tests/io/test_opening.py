@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import re
 import runpy
@@ -11,7 +12,7 @@ import time
 
 import pytest
 import websockets
-from peers import HANDSHAKE, Echo, half_close, masked, port_of, raw, until
+from peers import HANDSHAKE, Echo, half_close, masked, on_reactor, port_of, raw, until
 
 import fastws
 
@@ -324,6 +325,40 @@ def test_opening_handshakes_over_max_opening_get_503_and_open_connections_do_not
                 await client.send("x")
                 assert await client.recv() == "x"
 
+    run(main)
+
+
+@on_reactor
+def test_r30_a_burst_of_opening_handshakes_leaves_open_connections_their_turns(run):
+    begun = []
+    heard = []
+
+    class Handler(fastws.Handler):
+        def on_message(self, ws, message):
+            heard.append(len(begun))
+
+    def slow(ws, request):
+        if request.path == "/burst":
+            begun.append(ws)
+            time.sleep(0.003)  # more than a turn's share
+            if len(begun) == 1:
+                os.write(early, masked(0x81, b"x"))
+
+    async def main():
+        nonlocal early
+        async with fastws.serve(Handler, "127.0.0.1", 0, process_request=slow) as server:
+            async with raw(server) as (reader, writer):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+                early = writer.get_extra_info("socket").fileno()
+                with contextlib.ExitStack() as stack:
+                    for _ in range(50):
+                        sock = socket.create_connection(("127.0.0.1", port_of(server)))
+                        stack.enter_context(sock).sendall(HANDSHAKE.replace(b"GET / ", b"GET /burst "))
+                    await until(lambda: len(server.connections) == 51 and heard)
+                assert len(begun) == 50
+                assert heard[0] < 10
+
+    early = None
     run(main)
 
 
