@@ -1,7 +1,7 @@
 # What a developer and CI run; `make` alone lists it.
 #
 #   PYTHON=python3.12 VENV=.venv-312   another interpreter, in an environment of its own
-#   ARGS="-k frames -x"                more arguments for pytest, the benchmarks or the conformance run
+#   ARGS="-k frames -x"                more arguments for pytest, the benchmarks or the conformance run; -n0: one process
 #   FUZZ_SECONDS=600                   for each fuzz target
 #
 # An environment is made in steps, each with a stamp in it: base (pip, Cython, setuptools), ext (the extension modules,
@@ -57,8 +57,8 @@ help: ## list the targets
 demo: $(STAMPS)/install ## build, then run the ticker example
 	$(PY) examples/ticker/server.py $(ARGS)
 
-test: $(STAMPS)/test ## build, then run the tests
-	$(PY) -m pytest $(ARGS)
+test: $(STAMPS)/test ## build, then run the tests, a process for each core
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: style types ## check format, style and types
 

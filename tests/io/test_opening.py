@@ -346,17 +346,19 @@ def test_r30_a_burst_of_opening_handshakes_leaves_open_connections_their_turns(r
 
     async def main():
         nonlocal early
-        async with fastws.serve(Handler, "127.0.0.1", 0, process_request=slow) as server:
-            async with raw(server) as (reader, writer):
-                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-                early = writer.get_extra_info("socket").fileno()
-                with contextlib.ExitStack() as stack:
-                    for _ in range(50):
-                        sock = socket.create_connection(("127.0.0.1", port_of(server)))
-                        stack.enter_context(sock).sendall(HANDSHAKE.replace(b"GET / ", b"GET /burst "))
-                    await until(lambda: len(server.connections) == 51 and heard)
-                assert len(begun) == 50
-                assert heard[0] < 10
+        async with (
+            fastws.serve(Handler, "127.0.0.1", 0, process_request=slow) as server,
+            raw(server) as (reader, writer),
+        ):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            early = writer.get_extra_info("socket").fileno()
+            with contextlib.ExitStack() as stack:
+                for _ in range(50):
+                    sock = socket.create_connection(("127.0.0.1", port_of(server)))
+                    stack.enter_context(sock).sendall(HANDSHAKE.replace(b"GET / ", b"GET /burst "))
+                await until(lambda: len(server.connections) == 51 and heard)
+            assert len(begun) == 50
+            assert heard[0] < 10
 
     early = None
     run(main)

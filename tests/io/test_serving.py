@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 
@@ -248,7 +249,7 @@ FROM_1 = ["max_connections", "max_opening"]
         ({"handler": two_arguments}, TypeError, "cannot be called with a connection alone"),
         ({"server_header": "a\r\nb: c"}, ValueError, "allowed is latin-1 without controls"),
     ],
-    ids=str,
+    ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", str(value)),
 )
 def test_an_argument_that_cannot_work_is_refused_at_once(options, error, message):
     with pytest.raises(error) as caught:
