@@ -9,16 +9,13 @@ the first line has its load.
 """
 
 import asyncio
-import os
-import pathlib
-import re
 import statistics
 import subprocess
 import sys
 import time
 
 import uvloop
-from engines import NAMES, engine
+from engines import NAMES, engine, machine
 
 import fastws
 
@@ -109,8 +106,7 @@ def bench(name):
 
 
 def main(names):
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    print(f"{model[1] if model else 'unknown'}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    print(machine())
     print(f"{MESSAGES} messages of 64 bytes, {RATE} a second; microseconds from publish to the socket")
     print(f"{'':8}{'p50':>8}{'p99':>8}{'max':>8}{'mean':>8}{'lost':>6}")
     for name in names:

@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import os
 import pathlib
-import re
 import selectors
 import socket
 import subprocess
@@ -22,7 +21,7 @@ import time
 
 import uvloop
 from backplane import HANDSHAKE, deliver, until
-from engines import NAMES, engine
+from engines import NAMES, engine, machine
 
 import fastws
 
@@ -140,8 +139,7 @@ async def measure(url, servers, publishing, engine_pid):
 
 
 def main(names):
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    print(f"{model[1] if model else 'unknown'}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+    print(machine())
     print(f"{len(PAYLOAD)} bytes; microseconds of processor time for each message published")
     print(f"{'':8}{'servers':>8}{'a second':>10}    ours  engine  others")
     for name in names:

@@ -2,12 +2,20 @@
 
 import contextlib
 import os
+import pathlib
+import re
 import shutil
 import socket
 import subprocess
 import tempfile
 
 NAMES = ["local", "redis", "nats"]
+
+
+def machine():
+    """Return what figures are to be read with: the processor, and how busy it is."""
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return f"{model[1] if model else 'unknown'}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
 
 
 def free_port():
