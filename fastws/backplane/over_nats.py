@@ -114,8 +114,17 @@ class NatsBackplane(Remote):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def barrier(self) -> None:
+    async def _answered(self) -> None:
+        """Wait until NATS has taken all commands."""
+        # The PING of `flush` goes past commands that are not written yet.
+        delay = 0.0
+        while self._client.pending_data_size and self._client.is_connected:
+            await asyncio.sleep(delay)
+            delay = 0.001
         await self._client.flush(timeout=self.silence)
+
+    async def barrier(self) -> None:
+        await self._answered()
         # The answer overtakes what waits for the subscriptions' tasks; what comes after it does not count.
         goals = [(one, one.taken + one.waiting) for one in self._subscriptions.values()]
         while any(one.taken < goal and self._subscriptions.get(one.name) is one for one, goal in goals):
@@ -186,7 +195,7 @@ class NatsBackplane(Remote):
                     "backplane: a message of %d bytes is more than NATS takes",
                     len(item.packet),
                 )
-        await self._client.flush(timeout=self.silence)
+        await self._answered()
         return refused
 
     async def fetch(self, rule: str) -> dict[str, tuple[list[Entry], list[Entry]]]:
