@@ -143,21 +143,26 @@ class Supervisor:
     def _live(self) -> None:
         for slot in self.slots:
             slot.due = 0.0
+        then = time.monotonic()
         while self._workers or not self._stops:
             now = time.monotonic()
+            self._excuse(now - then, now - then)
             self._begin_due(now)
             self._kill_overdue(now)
             self._tell_manager(now)
             until = self._next_deadline(now)
             ready = self._selector.select(max(0.0, until - now))
             then = time.monotonic()
-            if then - until > LATE:
-                # This process was stopped, and so perhaps were they: they have the time that was left.
-                for worker in self._workers.values():
-                    if worker.deadline is not None:
-                        worker.deadline += then - now
+            self._excuse(then - until, then - now)
             for key, _ in ready:
                 key.data()
+
+    def _excuse(self, late: float, passed: float) -> None:
+        """If this process stood still, and so perhaps its workers: let them have the time that was left."""
+        if late > LATE:
+            for worker in self._workers.values():
+                if worker.deadline is not None:
+                    worker.deadline += passed
 
     def _next_deadline(self, now: float) -> float:
         times = [now + STATUS_PERIOD]
