@@ -126,7 +126,10 @@ cdef class Reading(Writing):
 
     cdef int shake_again(self, Endpoint connection) except -1:
         self.receive_again(connection)
-        return self.read(connection) if connection.tls is None else self.shake(connection)
+        if connection.tls is not None:
+            return self.shake(connection)
+        # It may have opened while it waited, and then has a rest that comes before what is received now.
+        return self.read(connection) if connection.phase == OPENING else 0
 
     cdef int shake(self, Endpoint connection) except -1:
         """Take a step of the handshake with what has come."""

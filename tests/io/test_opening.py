@@ -364,6 +364,51 @@ def test_r30_a_burst_of_opening_handshakes_leaves_open_connections_their_turns(r
     run(main)
 
 
+@on_reactor
+def test_what_waits_for_its_turn_while_a_connection_opens_comes_behind_what_came_before(run):
+    got = [[] for _ in range(20)]
+
+    async def main():
+        decided = asyncio.Event()
+
+        async def handler(ws):
+            if ws.request.path != "/burst":
+                async for message in ws:
+                    got[int(ws.request.path[1:])].append(int(message))
+                    await asyncio.sleep(0.0005)
+
+        async def decide():
+            await decided.wait()
+
+        def hook(ws, request):
+            return time.sleep(0.003) if request.path == "/burst" else decide()
+
+        def send(sockets, data):
+            for sock in sockets:
+                sock.sendall(data)
+
+        async with fastws.serve(handler, "127.0.0.1", 0, process_request=hook, max_queue=(1, 0)) as server:
+            with contextlib.ExitStack() as stack:
+                sockets = [
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port_of(server))))
+                    for _ in range(60)
+                ]
+                deciding, burst = sockets[:20], sockets[20:]
+                for i, sock in enumerate(deciding):
+                    sock.sendall(HANDSHAKE.replace(b"GET / ", b"GET /%d " % i))
+                await until(lambda: accepted(server) == 60 and len(asyncio.all_tasks()) > 20)
+                send(burst, HANDSHAKE.replace(b"GET / ", b"GET /burst "))
+                send(deciding, b"".join(masked(0x81, b"%d" % i) for i in range(100)))
+                await asyncio.sleep(0)
+                decided.set()
+                await until(lambda: all(got))
+                send(deciding, b"".join(masked(0x81, b"%d" % i) for i in range(100, 200)))
+                await until(lambda: all(len(one) == 200 for one in got))
+
+    run(main)
+    assert got == [list(range(200))] * 20
+
+
 @pytest.mark.without_tls("there they are closed without an answer")
 def test_r9_those_turned_away_take_no_place(run):
     async def main():
