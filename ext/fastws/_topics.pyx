@@ -494,5 +494,12 @@ def expression_of(str pattern not None):
     """Return a compiled expression of the names that a pattern stands for."""
     # * is one part of a name, between dots; as the last part it is the whole rest.
     cdef bint rest = pattern.endswith(".*")
-    cdef list parts = (pattern[:-1] if rest else pattern).split("*")
-    return re.compile("[^.]+".join(map(re.escape, parts)) + (".+" if rest else ""), re.DOTALL)
+    cdef list parts = [re.escape(part) for part in (pattern[:-1] if rest else pattern).split("*")]
+    text = parts[0]
+    # What is between two stars is looked for once, and taken where it comes first: later would match no more, and
+    # to try takes for ever. A group that is looked ahead at and then repeated is not gone back into.
+    for place, part in enumerate(parts[1:-1]):
+        text += f"(?=(?P<g{place}>[^.]+?{part}))(?P=g{place})"
+    if len(parts) > 1:
+        text += "[^.]+" + parts[len(parts) - 1]
+    return re.compile(text + (".+" if rest else ""), re.DOTALL)
