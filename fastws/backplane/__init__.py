@@ -54,8 +54,9 @@ def engine_of(backplane: object) -> Callable[[Receiver], Backplane] | None:
 
         return lambda receiver: LocalBackplane(parts.path, receiver, LIMIT)
     if scheme in ("redis", "rediss", "unix"):
-        from fastws.backplane.over_redis import RedisBackplane
+        from fastws.backplane.over_redis import RedisBackplane, opened
 
+        opened(url, 0.0)  # before anything else is
         return lambda receiver: RedisBackplane(url, receiver, LIMIT)
     if scheme in ("nats", "tls"):
         from fastws.backplane.over_nats import NatsBackplane

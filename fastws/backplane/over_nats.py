@@ -16,10 +16,11 @@ import hashlib
 import logging
 import string
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastws._packets import unpack
 from fastws.backplane.engine import Entry, Receiver
-from fastws.backplane.remote import Outgoing, Remote, prefix_of
+from fastws.backplane.remote import Outgoing, Remote, prefix_of, within
 from fastws.log import report
 
 try:
@@ -32,6 +33,8 @@ except ImportError as error:
 
 PLAIN = set(string.ascii_letters + string.digits + "_-")
 UNKEPT = "0"
+# Bytes of a subject, less what goes before the topic in it. NATS ends a connection that sends a longer line.
+MAX_SUBJECT = 3900
 
 
 class Subscription:
@@ -73,24 +76,32 @@ class NatsBackplane(Remote):
             if not lost.done():
                 lost.set_exception(ConnectionError("the connection was lost"))
 
+        why: Exception = ConnectionError("no connection")
+
         async def on_error(error: Exception) -> None:
+            nonlocal why
+            why = error
             if isinstance(error, nats.errors.SlowConsumerError):
                 self.receiver.gap(None)
 
         self._subscriptions = {}
         self._kept = set()
-        self._client = await asyncio.wait_for(
-            nats.connect(
-                self._url,
-                allow_reconnect=False,
-                connect_timeout=max(int(self.silence), 1),
-                no_echo=True,
-                disconnected_cb=on_lost,
-                closed_cb=on_lost,
-                error_cb=on_error,
-            ),
-            self.silence,
+        connecting = nats.connect(
+            self._url,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=max(int(self.silence), 1),
+            no_echo=True,
+            disconnected_cb=on_lost,
+            closed_cb=on_lost,
+            error_cb=on_error,
         )
+        try:
+            self._client = await within(self.silence, connecting)
+        except nats.errors.NoServersError:
+            # That does not tell why, and what does, not where.
+            raise ConnectionError(f"{urlsplit(self._url).netloc.rpartition('@')[2]}: {why}") from None
         serving = self.receiver.loop.create_task(self.serve())
         try:
             await asyncio.wait({serving, lost}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,7 +116,7 @@ class NatsBackplane(Remote):
             if lost.done() and not lost.cancelled():
                 lost.exception()
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._client.close(), 1.0)
+                await within(1.0, self._client.close())
             # A connection that fails while it is closed leaves the tasks of its subscriptions behind.
             tasks = [
                 one._wait_for_msgs_task for one in self._client._subs.values() if one._wait_for_msgs_task
@@ -170,7 +181,10 @@ class NatsBackplane(Remote):
             except nats.js.errors.BadRequestError:
                 await streams.update_stream(config)  # it was declared otherwise before
         except (nats.js.errors.Error, nats.errors.NoRespondersError) as error:
-            self.receiver.logger.warning("backplane: NATS keeps nothing of %s: %s", rule, error)
+            off = isinstance(error, (nats.js.errors.ServiceUnavailableError, nats.errors.NoRespondersError))
+            self.receiver.logger.warning(
+                "backplane: NATS keeps nothing of %s: %s", rule, "it has no JetStream" if off else error
+            )
             return
         self._kept.add(rule)
 
@@ -182,9 +196,18 @@ class NatsBackplane(Remote):
                 key = digest("-" if item.key is None else "+" + item.key)
         return f"{self._prefix}.{rule}.{key}.{subject_of(item.topic)}"
 
+    def can_say(self, name: str) -> bool:
+        return super().can_say(name) and len(self._prefix) + len(subject_of(name)) <= MAX_SUBJECT
+
     async def send(self, batch: list[Outgoing]) -> int:
         refused = 0
         for item in batch:
+            if not self.can_say(item.topic):
+                refused += 1
+                report(
+                    self.receiver.logger, logging.WARNING, "backplane: %.50r is too long for NATS", item.topic
+                )
+                continue
             try:
                 await self._client.publish(self._subject(item), item.packet)
             except nats.errors.MaxPayloadError:

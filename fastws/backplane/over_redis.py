@@ -11,12 +11,12 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fastws._packets import is_message, unpack
 from fastws.backplane.engine import Entry, Receiver, expression_of
-from fastws.backplane.remote import Outgoing, Remote, prefix_of
+from fastws.backplane.remote import Outgoing, Remote, prefix_of, within
 from fastws.log import report
 
 try:
@@ -27,6 +27,8 @@ except ImportError as error:
 
 # Messages of one topic that are fetched at most, when its history has no number of its own.
 MAX_FETCHED = 100_000
+# Topics that are asked for at once.
+FETCHES = 256
 
 # KEYS: stream, hash of retained, their order, names. ARGV: packet, channel, history (0: none, -1: unlimited),
 # oldest time in ms or -1, its length in ms, keys to retain, key, time in ms, topic. Returns 1, or why nothing
@@ -65,6 +67,20 @@ if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then redis.call('SREM', KEYS[3], 
 """
 
 
+def opened(url: str, timeout: float) -> tuple[str, Any]:
+    """Return a URL's prefix, and a pool that has no connection yet. Raises: ValueError for unknown options."""
+    prefix, rest = prefix_of(url)
+    pool: Any = redis.asyncio.ConnectionPool.from_url(
+        rest, socket_timeout=None, socket_connect_timeout=timeout, protocol=2
+    )
+    make: Callable[[], Any] = pool.make_connection
+    try:
+        make()
+    except TypeError as error:
+        raise ValueError(f"backplane is {url!r}, which redis-py does not take: {error}") from None
+    return prefix, pool
+
+
 class RedisBackplane(Remote):
     """
     Joins servers over Redis.
@@ -79,13 +95,7 @@ class RedisBackplane(Remote):
 
     def __init__(self, url: str, receiver: Receiver, limit: int) -> None:
         super().__init__(receiver, limit)
-        self._prefix, rest = prefix_of(url)
-        self._pool: Any = redis.asyncio.ConnectionPool.from_url(
-            rest,
-            socket_timeout=None,
-            socket_connect_timeout=self.silence,
-            protocol=2,
-        )
+        self._prefix, self._pool = opened(url, self.silence)
         self._listening: Any = None
         self._publishing: Any = None
         self._script = b""
@@ -100,16 +110,14 @@ class RedisBackplane(Remote):
         # missed.
         connection: Any = self._pool.make_connection()
         try:
-            await asyncio.wait_for(connection.connect(), self.silence)
+            await within(self.silence, connection.connect())
             yield connection
         finally:
             await connection.disconnect(nowait=True)
 
     async def session(self) -> None:
         async with self._connection() as self._listening, self._connection() as self._publishing:
-            self._script = await asyncio.wait_for(
-                self._call(self._publishing, "SCRIPT", "LOAD", KEEP), self.silence
-            )
+            (self._script,) = await self._ask(self._publishing, ("SCRIPT", "LOAD", KEEP))
             reading = self.receiver.loop.create_task(self._read())
             serving = self.receiver.loop.create_task(self.serve())
             try:
@@ -122,10 +130,13 @@ class RedisBackplane(Remote):
                 await asyncio.gather(reading, serving, return_exceptions=True)
                 self._pongs.clear()
 
-    @staticmethod
-    async def _call(connection: Any, *command: Any) -> Any:
-        await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-        return await connection.read_response(disable_decoding=True)
+    async def _ask(self, connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
+        """Return the answers to commands, of which each has so long to come."""
+        await within(
+            self.silence,
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False),
+        )
+        return [await within(self.silence, connection.read_response(disable_decoding=True)) for _ in commands]
 
     async def _read(self) -> None:
         start = len(self._prefix) + 1
@@ -236,25 +247,40 @@ class RedisBackplane(Remote):
         return refused
 
     async def fetch(self, rule: str) -> dict[str, tuple[list[Entry], list[Entry]]]:
-        found = {}
+        found: dict[str, tuple[list[Entry], list[Entry]]] = {}
         async with self._connection() as connection:
             names = [rule]
             if "*" in rule:
                 expression = expression_of(rule)
-                known = await self._call(connection, "SMEMBERS", f"{self._prefix}:names")
+                (known,) = await self._ask(connection, ("SMEMBERS", f"{self._prefix}:names"))
                 names = [name for name in (one.decode() for one in known) if expression.fullmatch(name)]
-            for name in names:
-                stream, retained, _ = keys = self._keys(name)
-                past = await self._call(connection, "XREVRANGE", stream, "+", "-", "COUNT", MAX_FETCHED)
-                last = await self._call(connection, "HVALS", retained)
-                if past or last:
-                    found[name] = (
-                        entries_of([fields[1] for _, fields in reversed(past)]),
-                        sorted(entries_of(last), key=lambda entry: entry[2]),
-                    )
-                elif "*" in rule:
-                    await self._call(connection, "EVAL", FORGET, 3, *keys[:2], f"{self._prefix}:names", name)
+            for first in range(0, len(names), FETCHES):
+                await self._fetch(connection, names[first : first + FETCHES], found, "*" in rule)
         return found
+
+    async def _fetch(
+        self,
+        connection: Any,
+        names: list[str],
+        found: dict[str, tuple[list[Entry], list[Entry]]],
+        forget: bool,
+    ) -> None:
+        answers = await self._ask(
+            connection,
+            *(("XREVRANGE", self._keys(name)[0], "+", "-", "COUNT", MAX_FETCHED) for name in names),
+            *(("HVALS", self._keys(name)[1]) for name in names),
+        )
+        empty = []
+        for name, past, last in zip(names, answers, answers[len(names) :], strict=False):
+            if past or last:
+                found[name] = (
+                    entries_of([fields[1] for _, fields in reversed(past)]),
+                    sorted(entries_of(last), key=lambda entry: entry[2]),
+                )
+            elif forget:
+                empty.append(("EVAL", FORGET, 3, *self._keys(name)[:2], f"{self._prefix}:names", name))
+        if empty:
+            await self._ask(connection, *empty)
 
 
 def entries_of(packets: list[bytes]) -> list[Entry]:

@@ -12,12 +12,15 @@ import collections
 import contextlib
 import logging
 import re
-from typing import NamedTuple
+from collections.abc import Awaitable
+from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from fastws._packets import is_message
+from fastws._packets import MAX_NAME, is_message
 from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver, expression_of
 from fastws.log import report
+
+T = TypeVar("T")
 
 # Seconds to wait for the engine when the server starts, and at the end for what waits.
 START = 5.0
@@ -37,6 +40,24 @@ def prefix_of(url: str) -> tuple[str, str]:
     query = parse_qsl(text)
     rest = urlencode([(name, value) for name, value in query if name != "prefix"])
     return dict(query).get("prefix", "fastws"), f"{base}?{rest}" if rest else base
+
+
+async def within(seconds: float, awaitable: Awaitable[T]) -> T:
+    """
+    Wait for so long. Raises: TimeoutError, as `asyncio.wait_for`, which before Python 3.12 may overlook that
+    it is cancelled.
+    """
+    task = asyncio.ensure_future(awaitable)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # which is not logged then
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+    if not task.done():
+        await asyncio.wait({task})
+    if task.cancelled():
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return task.result()
 
 
 class Outgoing(NamedTuple):
@@ -98,6 +119,7 @@ class Remote(Backplane):
         self.limit = limit
         self.up = False
         self._was_up = False
+        self._told = False  # that it cannot be reached, or was lost
         self._since: float | None = None  # when this session began to serve
         self._outbox: collections.deque[Outgoing] = collections.deque()
         self._size = 0
@@ -137,7 +159,7 @@ class Remote(Backplane):
 
     @abc.abstractmethod
     async def fetch(self, rule: str) -> dict[str, tuple[list[Entry], list[Entry]]]:
-        """Return what was kept of a declared name, by topic."""
+        """Return what was kept of a declared name, by topic; each answer has `silence` seconds to come."""
 
     @abc.abstractmethod
     async def barrier(self) -> None:
@@ -150,7 +172,7 @@ class Remote(Backplane):
     async def start(self) -> None:
         self._task = self.receiver.loop.create_task(self._run())
         with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
-            await asyncio.wait_for(self._first.wait(), START)
+            await within(START, self._first.wait())
 
     async def close(self) -> None:
         self._closing = True
@@ -177,6 +199,7 @@ class Remote(Backplane):
                 was = self._since is not None  # `serve` has taken `up` back already
                 self._let_go({})
                 if was or not self._was_up:
+                    self._told = True
                     report(
                         self.receiver.logger,
                         logging.WARNING,
@@ -205,6 +228,9 @@ class Remote(Backplane):
         if again:
             self.receiver.stats.reconnects += 1
             self.receiver.gap(None)
+        if self._told:
+            self._told = False
+            self.receiver.logger.info("backplane: connected to %s", self.engine)
         self.receiver.connected()
         if not self._wished.is_set():
             self._calm.set()
@@ -224,7 +250,7 @@ class Remote(Backplane):
     async def _beating(self) -> None:
         while True:
             await asyncio.sleep(self.silence / 4)
-            await asyncio.wait_for(self.barrier(), self.silence)
+            await within(self.silence, self.barrier())
 
     # ---------------------------------------------------------------- out
 
@@ -256,7 +282,7 @@ class Remote(Backplane):
                 room -= len(batch[-1].packet)
             messages = sum(is_message(item.packet) for item in batch)
             try:
-                refused = await asyncio.wait_for(self.send(batch), self.silence)
+                refused = await within(self.silence, self.send(batch))
             except BaseException:
                 # Sent again, they might come twice.
                 stats.in_doubt += messages
@@ -283,10 +309,26 @@ class Remote(Backplane):
             if not self._wished.is_set():
                 self._calm.set()
 
+    def can_say(self, name: str) -> bool:
+        """Return whether the engine can be told of a name. One that it cannot would end each session."""
+        try:
+            return len(name.encode()) <= MAX_NAME
+        except UnicodeEncodeError:
+            return False
+
     async def _follow(self, interest: Interest, added: set[str], removed: set[str]) -> None:
+        unsaid = {name for name in added if not self.can_say(name)}
+        for name in unsaid:
+            report(
+                self.receiver.logger,
+                logging.WARNING,
+                "backplane: not subscribed to %.50r beyond this server",
+                name,
+            )
+        added = added - unsaid
         rules = {name: limits for name, limits in self.receiver.rules().items() if name in added}
         for rule, limits in rules.items():
-            await asyncio.wait_for(self.prepare(rule, limits), self.silence)
+            await within(self.silence, self.prepare(rule, limits))
         self._held_rules = [expression_of(rule) for rule in rules]
         self._held = {} if rules else None
         new, gone = interest.change(added, removed)
@@ -295,16 +337,16 @@ class Remote(Backplane):
         self._aside = {name: [] for name in new}
         try:
             if new:
-                await asyncio.wait_for(self.subscribe(list(self._aside)), self.silence)
-            await asyncio.wait_for(self.barrier(), self.silence)
+                await within(self.silence, self.subscribe(list(self._aside)))
+            await within(self.silence, self.barrier())
             self._release()
             if gone:
-                await asyncio.wait_for(self.unsubscribe(gone), self.silence)
+                await within(self.silence, self.unsubscribe(gone))
             found: dict[str, tuple[list[Entry], list[Entry]]] = {}
             for rule in rules:
-                found.update(await asyncio.wait_for(self.fetch(rule), 4 * self.silence))
+                found.update(await self.fetch(rule))
             if rules:
-                await asyncio.wait_for(self.barrier(), self.silence)
+                await within(self.silence, self.barrier())
             self._let_go(found)
         finally:
             self._release()
@@ -314,7 +356,7 @@ class Remote(Backplane):
         if not self.up:
             raise ConnectionError(f"not connected to {self.engine}")
         try:
-            await asyncio.wait_for(self._calm.wait(), START)
+            await within(START, self._calm.wait())
         except (asyncio.TimeoutError, TimeoutError):
             raise ConnectionError(f"{self.engine} does not answer") from None
 

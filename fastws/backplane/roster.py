@@ -136,13 +136,13 @@ class Roster:
             raise ValueError("a control packet is nested too deeply") from None
         if not isinstance(what, dict):
             raise ValueError("a control packet is no JSON object")
+        if what.get("lost"):
+            self._host.gap(None)
         operation = what.get("op")
         if operation == "bye":
             self.gone(packet.epoch)
             return
         self._seen[packet.epoch] = time.monotonic()
-        if what.get("lost"):
-            self._host.gap(None)
         if operation == "hello":
             self._say({"op": "here"}, packet.epoch)
         elif operation == "who" and isinstance(what.get("topic"), str) and isinstance(what.get("id"), str):

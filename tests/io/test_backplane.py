@@ -250,28 +250,28 @@ def test_a_topic_of_which_something_is_kept_while_it_is_being_forgotten_is_found
             for server in (a, b):
                 server.topic("h.*", history=10)
                 await server.backplane.settle()
-            call = b.backplane.engine._call
+            ask = b.backplane.engine._ask
 
-            async def call_and_publish(connection, *command):
-                answer = await call(connection, *command)
-                if command[0] == "HVALS":
+            async def ask_and_publish(connection, *commands):
+                answers = await ask(connection, *commands)
+                if commands[-1][0] == "HVALS":
                     sent = a.backplane.stats.sent
                     a.publish("h.x", "news")
                     await until(lambda: a.backplane.stats.sent > sent)
-                return answer
+                return answers
 
             async with b.backplane.engine._connection() as connection:
-                await call(connection, "SADD", f"{b.backplane.engine._prefix}:names", "h.x")
-            b.backplane.engine._call = call_and_publish
+                await ask(connection, ("SADD", f"{b.backplane.engine._prefix}:names", "h.x"))
+            b.backplane.engine._ask = ask_and_publish
             assert await b.backplane.engine.fetch("h.*") == {}
-            del b.backplane.engine._call
+            del b.backplane.engine._ask
             assert list(await b.backplane.engine.fetch("h.*")) == ["h.x"]
             # And what has nothing is forgotten.
             async with b.backplane.engine._connection() as connection:
                 names = f"{b.backplane.engine._prefix}:names"
-                await call(connection, "SADD", names, "h.y")
+                await ask(connection, ("SADD", names, "h.y"))
                 await b.backplane.engine.fetch("h.*")
-                assert await call(connection, "SMEMBERS", names) == [b"h.x"]
+                assert await ask(connection, ("SMEMBERS", names)) == [[b"h.x"]]
 
     run(main)
 

@@ -5,6 +5,7 @@ Nothing comes twice or out of order, and what is lost is counted.
 
 import asyncio
 import contextlib
+import logging
 import re
 
 import pytest
@@ -108,6 +109,7 @@ def test_the_loss_of_an_engine_is_told_and_logged_and_trying_begins_anew(run, en
 
     monkeypatch.setattr(remote, "Delays", Delays)
     monkeypatch.setattr(remote, "STEADY", 0.0)
+    caplog.set_level(logging.INFO)
 
     async def main():
         async with joined(engine.url, 1, on_gap=lambda _, topics: gaps.append(topics)) as (a,):
@@ -121,6 +123,7 @@ def test_the_loss_of_an_engine_is_told_and_logged_and_trying_begins_anew(run, en
                 assert delays[0] == 0.05
                 engine.start()
                 await until(lambda: a.backplane.engine.up)
+                assert f"connected to {a.backplane.engine.engine}" in caplog.text
 
     run(main)
 
@@ -222,8 +225,8 @@ async def cut(server):
     await until(lambda: not engine.up)
 
 
-def test_a_server_starts_without_its_engine_and_joins_when_it_is_there(run, engine, monkeypatch):
-    monkeypatch.setattr("fastws.backplane.remote.START", 0.1)
+def test_a_server_starts_without_its_engine_and_joins_when_it_is_there(run, engine, monkeypatch, caplog):
+    monkeypatch.setattr("fastws.backplane.remote.START", 0.5)
     engine.stop()
 
     async def main():
@@ -240,6 +243,8 @@ def test_a_server_starts_without_its_engine_and_joins_when_it_is_there(run, engi
                 assert await here.recv() == "1"
                 with pytest.raises(ConnectionError, match="not connected"):
                     await a.backplane.settle()
+                # Why, and where.
+                assert "111" in caplog.text and "127.0.0.1" in caplog.text
                 engine.start()
                 await until(lambda: a.backplane.engine.up and b.backplane.engine.up)
                 await settled(a, b)
@@ -262,7 +267,7 @@ def test_what_the_engine_cannot_keep_is_delivered(run, engine, caplog):
             if engine.name == "redis":
                 redis = a.backplane.engine
                 async with redis._connection() as connection:
-                    await redis._call(connection, "CONFIG", "SET", "maxmemory", "1")
+                    await redis._ask(connection, ("CONFIG", "SET", "maxmemory", "1"))
             async with client(b, "h") as one:
                 a.publish("h", "1")
                 assert await one.recv() == "1"
@@ -271,3 +276,23 @@ def test_what_the_engine_cannot_keep_is_delivered(run, engine, caplog):
 
     run(main)
     assert re.search("does not keep a message: .*OOM|NATS keeps nothing of h", caplog.text)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\ud800"])
+def test_a_name_that_the_engine_cannot_be_told_of_costs_no_other_topic(run, engine, name, caplog):
+    async def main():
+        async with joined(engine.url) as (a, b), client(b, "x") as one:
+            (connection,) = b.connections
+            connection.subscribe(name)
+            connection.subscribe("y")
+            await b.backplane.settle()
+            assert b.backplane.engine.up
+            a.publish(name, "1")
+            a.publish("y", "2")
+            while await one.recv() != "2":
+                pass
+            b.publish(name, "3")
+            assert await one.recv() == "3"
+            assert (a.backplane.stats.reconnects, b.backplane.stats.reconnects) == (0, 0)
+
+    run(main)

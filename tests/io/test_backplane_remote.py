@@ -1,6 +1,7 @@
 """What backplanes over an engine do alike, with an engine that says what it is told to say."""
 
 import asyncio
+import json
 import types
 
 import pytest
@@ -8,7 +9,9 @@ from engines import Engine, needs
 from joining import joined
 from peers import until
 
-from fastws.backplane.remote import Interest, Remote, prefix_of
+import fastws
+from fastws.backplane.remote import Interest, Remote, prefix_of, within
+from fastws.backplane.roster import Roster
 
 
 class Told(Remote):
@@ -119,7 +122,7 @@ def test_a_barrier_of_nats_ends_while_messages_keep_coming():
         async def flush(timeout):
             pass
 
-        engine._client = types.SimpleNamespace(flush=flush)
+        engine._client = types.SimpleNamespace(flush=flush, pending_data_size=0)
         one = engine._subscriptions["x"] = over_nats.Subscription("x")
         one.upstream = types.SimpleNamespace(pending_msgs=3)
         message = types.SimpleNamespace(subject="fastws.0.0.x", data=b"x")
@@ -196,3 +199,62 @@ def test_a_connection_to_nats_that_fails_while_it_is_closed_leaves_no_task_behin
 )
 def test_a_url_names_the_prefix_and_the_library_gets_the_rest(url, prefix, rest):
     assert prefix_of(url) == (prefix, rest)
+
+
+def test_a_wait_that_is_cancelled_when_its_answer_has_just_come_is_cancelled():
+    async def main(turns):
+        answer = asyncio.get_running_loop().create_future()
+
+        async def answered():
+            return await answer
+
+        waiting = asyncio.ensure_future(within(5, answered()))
+        await asyncio.sleep(0.01)
+        answer.set_result(1)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled() or turns > 1
+
+    for turns in range(4):
+        asyncio.run(main(turns))
+
+
+def test_a_wait_that_takes_too_long_ends_what_it_waited_for():
+    ended = []
+
+    async def never():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await within(0.01, never())
+        assert ended == [1]
+        assert await within(5, asyncio.sleep(0, "x")) == "x"
+        with pytest.raises(ZeroDivisionError):
+            await within(5, fail())
+
+    async def fail():
+        return 1 / 0
+
+    asyncio.run(main())
+
+
+def test_options_that_redis_py_does_not_know_are_refused_at_once(run):
+    async def main():
+        with pytest.raises(ValueError, match=r"redis://127\.0\.0\.1\?nonsense=1.*nonsense"):
+            await fastws.serve(on_message=print, port=0, backplane="redis://127.0.0.1?nonsense=1")
+
+    run(main)
+
+
+def test_what_was_lost_is_heard_with_the_last_word_too():
+    gaps = []
+    host = types.SimpleNamespace(gap=gaps.append)
+    for said, heard in (({"op": "bye"}, []), ({"op": "bye", "lost": 3}, [None])):
+        Roster(host, None).hear(types.SimpleNamespace(epoch="a" * 16, frame=json.dumps(said).encode()))
+        assert gaps == heard
