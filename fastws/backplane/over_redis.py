@@ -68,7 +68,7 @@ if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then redis.call('SREM', KEYS[3], 
 
 
 def opened(url: str, timeout: float) -> tuple[str, Any]:
-    """Return a URL's prefix, and a pool that has no connection yet. Raises: ValueError for unknown options."""
+    """Return a URL's prefix, and a pool without a connection. Raises: ValueError for unknown options."""
     prefix, rest = prefix_of(url)
     pool: Any = redis.asyncio.ConnectionPool.from_url(
         rest, socket_timeout=None, socket_connect_timeout=timeout, protocol=2
