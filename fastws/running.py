@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -40,6 +41,8 @@ Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 BACKLOG = 4096
 # Bytes of a directory's name where a socket's path is to fit behind it.
 MAX_DIRECTORY = 81
+# Seconds between words for the service manager on how many connections there are.
+STATUS_PERIOD = 5.0
 # Seconds until a worker serves without what others keep.
 SETTLE = 2.0
 
@@ -66,6 +69,7 @@ def run(
 
     The first signal closes every connection with 1001, see `Server.drain`; a second one drops them at once.
     Sockets that systemd passes take the place of host and port, and it is told how the service is.
+    SIGUSR1 logs how many connections there are.
 
     Args:
         handler: as for `serve`; or its name, "module:name", which is imported when a server starts.
@@ -198,7 +202,18 @@ class Life:
             for task in list(self.server._settings.tasks):
                 task.cancel()
 
+    def log(self, text: str, *values: object) -> None:
+        logger = logging.getLogger("fastws.server") if self.server is None else self.server.logger
+        logger.info(text, *values)
+
+    def count(self) -> int:
+        """Return how many connections there are."""
+        return 0 if self.server is None else self.server._settings.open_count
+
     def reload_certificate(self) -> None:
+        if self.program.certfile is None:
+            self.log("nothing to read again: there is no certfile, and code is for workers to read anew")
+            return
         if self.server is None:
             return  # the files have just been read
         try:
@@ -248,36 +263,53 @@ class Life:
     async def alone(self, notifier: Notifier) -> None:
         """Serve in a process without a supervisor."""
         loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
+        timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        is_ready = False
 
         def begun(server: Server) -> None:
+            nonlocal is_ready
             if self.program.started is not None:
                 self.program.started(describe(server))
             notifier.ready()
-            alive()
+            is_ready = True
+            if notifier.interval is not None:
+                alive()
+            if notifier.is_heard:
+                status()
 
         def alive() -> None:
-            nonlocal timer
-            if notifier.interval is not None:
-                notifier.alive()
-                timer = loop.call_later(notifier.interval / 2, alive)
+            assert notifier.interval is not None
+            notifier.alive()
+            timers[alive] = loop.call_later(notifier.interval / 2, alive)
+
+        def status() -> None:
+            notifier.status(f"connections: {self.count()}")
+            timers[status] = loop.call_later(STATUS_PERIOD, status)
 
         def stop() -> None:
             notifier.stopping()
             self.stop()
 
         def reload() -> None:
+            if not is_ready:
+                self.reload_certificate()
+                return  # the manager waits to hear that we are, for the first time
             notifier.reloading()
             self.reload_certificate()
             notifier.ready()
 
-        signals: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
-        if self.program.certfile is not None:
+        signals: dict[int, Callable[[], None]] = {
+            signal.SIGINT: stop,
+            signal.SIGTERM: stop,
+            signal.SIGUSR1: lambda: self.log("connections: %d", self.count()),
+        }
+        # With neither it stays the system's: who closes a terminal ends what runs in it.
+        if self.program.certfile is not None or notifier.is_heard:
             signals[signal.SIGHUP] = reload
         try:
             await self.live(self.program.serving(), signals, begun)
         finally:
-            if timer is not None:
+            for timer in timers.values():
                 timer.cancel()
 
     async def as_worker(self, post: Post, serving: serve) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import resource
 import signal
@@ -12,6 +13,7 @@ import sys
 import pytest
 import websockets
 from certificates import certificate_of, issue
+from supervised import process
 
 import fastws
 
@@ -57,6 +59,14 @@ def serving(place, *args):
             yield process, process.stdout.readline()
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def logging_server(place, *args):
+    """Start a server whose log is read; give the process and its URI."""
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    with process(command("serve", *args), place, env=environment) as server:
+        yield server, server.uri
 
 
 async def echo(client):
@@ -218,6 +228,27 @@ def test_sighup_reads_the_certificate_again_and_keeps_the_old_one_when_that_fail
             assert process.wait(LIMIT) == 0
         finally:
             process.kill()
+
+
+def test_sigusr1_logs_how_many_connections_a_single_process_has(place):
+    with logging_server(place, "handlers:Echo", "--port", 0) as (server, uri):
+
+        async def main():
+            async with websockets.connect(uri) as client:
+                for _ in range(2):
+                    server.signal(signal.SIGUSR1)
+                    await asyncio.to_thread(server.until_logged, "connections: 1")
+                assert await echo(client) == "x"
+
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_who_closes_the_terminal_ends_a_server_without_a_certificate(place):
+    with logging_server(place, "handlers:Echo", "--port", 0) as (server, _):
+        server.signal(signal.SIGHUP)
+        assert server.wait() == -signal.SIGHUP
 
 
 @pytest.mark.parametrize(
