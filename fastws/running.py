@@ -31,7 +31,7 @@ from fastws.server import Server
 from fastws.serving import serve
 from fastws.supervisor import Supervisor
 from fastws.systemd import Notifier, listen_sockets
-from fastws.targets import load_target
+from fastws.targets import load_lifespan, load_target
 from fastws.tls import server_context
 from fastws.uri import authority
 from fastws.workers import Duty, Post
@@ -54,7 +54,7 @@ def run(
     *,
     workers: int | None = None,
     reload: bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = False,
-    lifespan: Lifespan | None = None,
+    lifespan: Lifespan | str | None = None,
     ready: Callable[[Server], object] | None = None,
     started: Callable[[str], object] | None = None,
     certfile: str | os.PathLike[str] | None = None,
@@ -76,13 +76,13 @@ def run(
         host, port, options: as for `serve`.
         workers: so many processes serve the port, and this one supervises them: it replaces those that end,
             and on SIGHUP all, one after another, without refusing a connection. Code is read anew where
-            `handler` is a name. What one publishes reaches the subscribers of all, and what topics keep is
-            passed on to who replaces it, over a `local` backplane unless `backplane` or FASTWS_BACKPLANE says
-            otherwise. None: this process serves.
+            `handler` and `lifespan` are names. What one publishes reaches the subscribers of all, and what
+            topics keep is passed on to who replaces it, over a `local` backplane unless `backplane` or
+            FASTWS_BACKPLANE says otherwise. None: this process serves.
         reload: replace the workers (one, if `workers` does not say) when a Python file changes in the current
             directory, or in these directories. Needs watchfiles, and the name of a handler.
         lifespan: called with the server; an async context manager around its life, where a
-            producer starts and stops. In each worker.
+            producer starts and stops. Or its name, "module:name", as for `handler`. In each worker.
         ready: called with the server when it accepts connections. In each worker.
         started: called with a line for people when the server, or every worker, accepts connections.
         certfile: for TLS, a PEM file with the server's certificate and those between it and the root.
@@ -124,7 +124,7 @@ def run(
     )
     notifier = Notifier()
     if workers is None and folders is None:
-        loop_for(Life(program).alone(notifier))
+        loop_for(Life(program.loaded()).alone(notifier))
     else:
         supervise(program, workers or 1, notifier, stall_timeout, folders)
 
@@ -137,7 +137,7 @@ class Program:
     host: str | Sequence[str] | None
     port: int | None
     options: dict[str, Any]
-    lifespan: Lifespan | None
+    lifespan: Lifespan | str | None
     ready: Callable[[Server], object] | None
     started: Callable[[str], object] | None
     certfile: str | os.PathLike[str] | None
@@ -150,7 +150,7 @@ class Program:
         return server_context(self.certfile, self.keyfile)
 
     def serving(self, sockets: Sequence[socket.socket] | None = None) -> serve:
-        """Return the server to be, its handler imported; on these sockets, or where `run` was told."""
+        """Return the server to be; on these sockets, or where `run` was told."""
         options = dict(self.options)
         host, port = self.host, self.port
         if self.certfile is not None:
@@ -159,8 +159,12 @@ class Program:
             host = port = None
             options.pop("unix", None)
             options["sock"] = sockets
+        return serve(self.handler, host, port, **options)
+
+    def loaded(self) -> Program:
+        """Return the same with what is there by name imported."""
         handler = load_target(self.handler) if isinstance(self.handler, str) else self.handler
-        return serve(handler, host, port, **options)
+        return dataclasses.replace(self, handler=handler, lifespan=load_lifespan(self.lifespan))
 
 
 class Life:
@@ -236,6 +240,7 @@ class Life:
         """
         loop = asyncio.get_running_loop()
         lifespan = self.program.lifespan
+        assert not isinstance(lifespan, str)
         # Before anybody can connect: a signal that comes then is not lost, and does not kill.
         for one, function in signals.items():
             loop.add_signal_handler(one, function)
@@ -340,12 +345,13 @@ class Life:
 def work(program: Program, post: Post) -> None:
     """Be a worker, from the fork to its end."""
     post.take()
-    life = Life(program)
+    life: Life | None = None
     try:
-        serving = program.serving(post.sockets)
+        life = Life(program.loaded())
+        serving = life.program.serving(post.sockets)
         loop_for(life.as_worker(post, serving))
     except BaseException as error:
-        if life.server is None and isinstance(error, (OSError, TypeError, ValueError)):
+        if (life is None or life.server is None) and isinstance(error, (OSError, TypeError, ValueError)):
             post.failed(str(error))
             raise SystemExit(1) from None
         post.failed(f"{type(error).__name__}: {error}")
@@ -365,6 +371,8 @@ def supervise(
     unix, sock = options.get("unix"), options.get("sock")
     if not isinstance(program.handler, str):
         program.serving()  # raises for arguments that are wrong, here where they were given
+    if not isinstance(program.lifespan, str):
+        load_lifespan(program.lifespan)
     if sock is not None:
         own: list[socket.socket] = []
         shared = [sock] if isinstance(sock, socket.socket) else list(sock)

@@ -19,6 +19,7 @@ import fastws
 
 LIMIT = 20  # seconds for what should take less than one
 HANDLERS = """
+import contextlib
 import fastws
 
 class Echo(fastws.Handler):
@@ -31,6 +32,12 @@ class Names:
 shared = Echo()
 make = lambda: Echo()
 number = 5
+
+@contextlib.asynccontextmanager
+async def around(server):
+    print("begins", flush=True)
+    yield
+    print("ends", flush=True)
 """
 
 
@@ -158,6 +165,35 @@ def test_a_target_that_cannot_be_served_is_named(place, target, message):
     assert got.stdout == ""
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", 1)], ids=["alone", "workers"])
+def test_a_lifespan_by_name_is_around_the_servers_life(place, workers):
+    args = ("handlers:Echo", "--port", 0, "--lifespan", "handlers:around", *workers)
+    with serving(place, *args) as (process, line):
+        assert line == "begins\n"
+        assert process.stdout.readline().startswith("fastws listens on ws://")
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "ends\n"
+        assert process.wait(LIMIT) == 0
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", 1)], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("around", "'around' is not of the form module:function, as in feeds:feed"),
+        ("nowhere:around", "there is no module 'nowhere'"),
+        ("handlers:nothing", "'handlers' has no 'nothing'"),
+        ("handlers:number", "lifespan is 5, expected a function that returns an async context manager"),
+    ],
+)
+def test_a_lifespan_that_there_is_not_is_named(place, workers, target, message):
+    got = done(place, "serve", "handlers:Echo", "--port", 0, "--lifespan", target, *workers)
+    assert got.returncode != 0
+    assert "".join(message.split()) in "".join(got.stderr.split())
+    assert "Traceback" not in got.stderr
+    assert got.stdout == ""
+
+
 def test_an_address_in_use_is_an_error_of_one_line(place):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -187,7 +223,7 @@ def test_help_lists_every_option(place):
     text = done(place, "serve", "--help").stdout
     for name in (
         *("host", "port", "unix", "max-size", "max-connections", "ping-interval", "ping-timeout"),
-        *("open-timeout", "close-timeout", "text-as", "log-level"),
+        *("open-timeout", "close-timeout", "text-as", "log-level", "lifespan"),
         *("workers", "reload", "reload-dir", "drain-rate", "drain-timeout", "stall-timeout"),
         *("trusted-proxy", "address-from"),
     ):
