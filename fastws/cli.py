@@ -64,6 +64,11 @@ def main() -> None:
 @click.option("--port", default=8765, type=click.IntRange(0, 65535), help="TCP port; 0 picks a free one.")
 @click.option("--unix", metavar="PATH", help="Listen on a Unix socket instead.")
 @click.option(
+    "--lifespan",
+    metavar="MODULE:FUNCTION",
+    help="An async context manager around the server's life, called with it: where a producer runs.",
+)
+@click.option(
     "--certfile", metavar="FILE", help="Serve wss, with this certificate chain (PEM); SIGHUP reads it again."
 )
 @click.option("--keyfile", metavar="FILE", help="Its key (PEM), if it is not in the same file.")

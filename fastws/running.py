@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -30,7 +31,7 @@ from fastws.server import Server
 from fastws.serving import serve
 from fastws.supervisor import Supervisor
 from fastws.systemd import Notifier, listen_sockets
-from fastws.targets import load_target
+from fastws.targets import load_lifespan, load_target
 from fastws.tls import server_context
 from fastws.uri import authority
 from fastws.workers import Duty, Post
@@ -40,6 +41,8 @@ Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 BACKLOG = 4096
 # Bytes of a directory's name where a socket's path is to fit behind it.
 MAX_DIRECTORY = 81
+# Seconds between words for the service manager on how many connections there are.
+STATUS_PERIOD = 5.0
 # Seconds until a worker serves without what others keep.
 SETTLE = 2.0
 
@@ -51,7 +54,7 @@ def run(
     *,
     workers: int | None = None,
     reload: bool | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = False,
-    lifespan: Lifespan | None = None,
+    lifespan: Lifespan | str | None = None,
     ready: Callable[[Server], object] | None = None,
     started: Callable[[str], object] | None = None,
     certfile: str | os.PathLike[str] | None = None,
@@ -66,19 +69,20 @@ def run(
 
     The first signal closes every connection with 1001, see `Server.drain`; a second one drops them at once.
     Sockets that systemd passes take the place of host and port, and it is told how the service is.
+    SIGUSR1 logs how many connections there are.
 
     Args:
         handler: as for `serve`; or its name, "module:name", which is imported when a server starts.
         host, port, options: as for `serve`.
         workers: so many processes serve the port, and this one supervises them: it replaces those that end,
             and on SIGHUP all, one after another, without refusing a connection. Code is read anew where
-            `handler` is a name. What one publishes reaches the subscribers of all, and what topics keep is
-            passed on to who replaces it, over a `local` backplane unless `backplane` or FASTWS_BACKPLANE says
-            otherwise. None: this process serves.
+            `handler` and `lifespan` are names. What one publishes reaches the subscribers of all, and what
+            topics keep is passed on to who replaces it, over a `local` backplane unless `backplane` or
+            FASTWS_BACKPLANE says otherwise. None: this process serves.
         reload: replace the workers (one, if `workers` does not say) when a Python file changes in the current
             directory, or in these directories. Needs watchfiles, and the name of a handler.
         lifespan: called with the server; an async context manager around its life, where a
-            producer starts and stops. In each worker.
+            producer starts and stops. Or its name, "module:name", as for `handler`. In each worker.
         ready: called with the server when it accepts connections. In each worker.
         started: called with a line for people when the server, or every worker, accepts connections.
         certfile: for TLS, a PEM file with the server's certificate and those between it and the root.
@@ -120,7 +124,7 @@ def run(
     )
     notifier = Notifier()
     if workers is None and folders is None:
-        loop_for(Life(program).alone(notifier))
+        loop_for(Life(program.loaded()).alone(notifier))
     else:
         supervise(program, workers or 1, notifier, stall_timeout, folders)
 
@@ -133,7 +137,7 @@ class Program:
     host: str | Sequence[str] | None
     port: int | None
     options: dict[str, Any]
-    lifespan: Lifespan | None
+    lifespan: Lifespan | str | None
     ready: Callable[[Server], object] | None
     started: Callable[[str], object] | None
     certfile: str | os.PathLike[str] | None
@@ -146,7 +150,7 @@ class Program:
         return server_context(self.certfile, self.keyfile)
 
     def serving(self, sockets: Sequence[socket.socket] | None = None) -> serve:
-        """Return the server to be, its handler imported; on these sockets, or where `run` was told."""
+        """Return the server to be; on these sockets, or where `run` was told."""
         options = dict(self.options)
         host, port = self.host, self.port
         if self.certfile is not None:
@@ -155,8 +159,12 @@ class Program:
             host = port = None
             options.pop("unix", None)
             options["sock"] = sockets
+        return serve(self.handler, host, port, **options)
+
+    def loaded(self) -> Program:
+        """Return the same with what is there by name imported."""
         handler = load_target(self.handler) if isinstance(self.handler, str) else self.handler
-        return serve(handler, host, port, **options)
+        return dataclasses.replace(self, handler=handler, lifespan=load_lifespan(self.lifespan))
 
 
 class Life:
@@ -198,7 +206,18 @@ class Life:
             for task in list(self.server._settings.tasks):
                 task.cancel()
 
+    def log(self, text: str, *values: object) -> None:
+        logger = logging.getLogger("fastws.server") if self.server is None else self.server.logger
+        logger.info(text, *values)
+
+    def count(self) -> int:
+        """Return how many connections there are."""
+        return 0 if self.server is None else self.server._settings.open_count
+
     def reload_certificate(self) -> None:
+        if self.program.certfile is None:
+            self.log("nothing to read again: there is no certfile, and code is for workers to read anew")
+            return
         if self.server is None:
             return  # the files have just been read
         try:
@@ -221,6 +240,7 @@ class Life:
         """
         loop = asyncio.get_running_loop()
         lifespan = self.program.lifespan
+        assert not isinstance(lifespan, str)
         # Before anybody can connect: a signal that comes then is not lost, and does not kill.
         for one, function in signals.items():
             loop.add_signal_handler(one, function)
@@ -248,36 +268,53 @@ class Life:
     async def alone(self, notifier: Notifier) -> None:
         """Serve in a process without a supervisor."""
         loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
+        timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        is_ready = False
 
         def begun(server: Server) -> None:
+            nonlocal is_ready
             if self.program.started is not None:
                 self.program.started(describe(server))
             notifier.ready()
-            alive()
+            is_ready = True
+            if notifier.interval is not None:
+                alive()
+            if notifier.is_heard:
+                status()
 
         def alive() -> None:
-            nonlocal timer
-            if notifier.interval is not None:
-                notifier.alive()
-                timer = loop.call_later(notifier.interval / 2, alive)
+            assert notifier.interval is not None
+            notifier.alive()
+            timers[alive] = loop.call_later(notifier.interval / 2, alive)
+
+        def status() -> None:
+            notifier.status(f"connections: {self.count()}")
+            timers[status] = loop.call_later(STATUS_PERIOD, status)
 
         def stop() -> None:
             notifier.stopping()
             self.stop()
 
         def reload() -> None:
+            if not is_ready:
+                self.reload_certificate()
+                return  # the manager waits to hear that we are, for the first time
             notifier.reloading()
             self.reload_certificate()
             notifier.ready()
 
-        signals: dict[int, Callable[[], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
-        if self.program.certfile is not None:
+        signals: dict[int, Callable[[], None]] = {
+            signal.SIGINT: stop,
+            signal.SIGTERM: stop,
+            signal.SIGUSR1: lambda: self.log("connections: %d", self.count()),
+        }
+        # With neither it stays the system's: who closes a terminal ends what runs in it.
+        if self.program.certfile is not None or notifier.is_heard:
             signals[signal.SIGHUP] = reload
         try:
             await self.live(self.program.serving(), signals, begun)
         finally:
-            if timer is not None:
+            for timer in timers.values():
                 timer.cancel()
 
     async def as_worker(self, post: Post, serving: serve) -> None:
@@ -308,12 +345,13 @@ class Life:
 def work(program: Program, post: Post) -> None:
     """Be a worker, from the fork to its end."""
     post.take()
-    life = Life(program)
+    life: Life | None = None
     try:
-        serving = program.serving(post.sockets)
+        life = Life(program.loaded())
+        serving = life.program.serving(post.sockets)
         loop_for(life.as_worker(post, serving))
     except BaseException as error:
-        if life.server is None and isinstance(error, (OSError, TypeError, ValueError)):
+        if (life is None or life.server is None) and isinstance(error, (OSError, TypeError, ValueError)):
             post.failed(str(error))
             raise SystemExit(1) from None
         post.failed(f"{type(error).__name__}: {error}")
@@ -333,6 +371,8 @@ def supervise(
     unix, sock = options.get("unix"), options.get("sock")
     if not isinstance(program.handler, str):
         program.serving()  # raises for arguments that are wrong, here where they were given
+    if not isinstance(program.lifespan, str):
+        load_lifespan(program.lifespan)
     if sock is not None:
         own: list[socket.socket] = []
         shared = [sock] if isinstance(sock, socket.socket) else list(sock)

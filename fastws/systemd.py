@@ -44,11 +44,13 @@ class Notifier:
     Tells the service manager how the service is.
 
     Attributes:
+        is_heard: there is a service manager that wants to hear.
         interval: seconds after which it takes us for dead if `alive` was not called; None: it does not watch.
     """
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", None)
+        self.is_heard = self._address is not None
         self._status = ""
         self.interval: float | None = None
         usec, pid = environ.pop("WATCHDOG_USEC", None), environ.pop("WATCHDOG_PID", None)

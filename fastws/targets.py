@@ -16,15 +16,18 @@ class TargetError(ValueError):
     """A target names what there is not."""
 
 
-def load_target(target: str) -> Any:
+def load_target(target: str, what: str = "handler", such_as: str = "examples.echo:Echo") -> Any:
     """
     Import what `module:name` names; `name` may have dots. The current directory is looked in first.
+
+    Args:
+        what, such_as: what it is to be, and an example, for the error.
 
     Raises: TargetError, saying which part was not found; what the module raises.
     """
     module_name, colon, path = target.partition(":")
     if not colon or not module_name or not path:
-        raise TargetError(f"{target!r} is not of the form module:handler, as in examples.echo:Echo")
+        raise TargetError(f"{target!r} is not of the form module:{what}, as in {such_as}")
     if sys.path[:1] != [os.getcwd()]:
         sys.path.insert(0, os.getcwd())
     try:
@@ -41,3 +44,17 @@ def load_target(target: str) -> Any:
         except AttributeError:
             raise TargetError(f"{module_name!r} has no {path!r}") from None
     return thing
+
+
+def load_lifespan(lifespan: object) -> Any:
+    """
+    Return a lifespan, imported where it is a name.
+
+    Raises: as `load_target`; TypeError for what cannot be called.
+    """
+    found = load_target(lifespan, "function", "feeds:feed") if isinstance(lifespan, str) else lifespan
+    if found is not None and not callable(found):
+        raise TypeError(
+            f"lifespan is {found!r}, expected a function that returns an async context manager, or its name"
+        )
+    return found

@@ -113,10 +113,12 @@ def test_the_docstring_of_the_package_runs():
 
 
 def test_the_command_of_the_readme_serves():
-    (line,) = re.findall(r"^    python (-m fastws serve .*)$", README, re.MULTILINE)
+    (line,) = re.findall(r"^    fastws (serve .*)$", README, re.MULTILINE)
     assert line.count("8765") == 1
     args = line.replace("8765", "0").split()
-    with subprocess.Popen([sys.executable, *args], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastws", *args], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             bounded(echoes(int(re.search(r"ws://[\d.]+:(\d+)", process.stdout.readline())[1])))
         finally:

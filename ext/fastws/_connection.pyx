@@ -182,7 +182,8 @@ cdef class Connection(Handling):
 
         Returns: `(sequence, replayed, complete)`: the number of the topic's last message, how many were
             queued just now, and whether these are all since `since`.
-        Raises: ConnectionClosed; InvalidState on the client's side; ValueError for a pattern with `since`.
+        Raises: ConnectionClosed; InvalidState on the client's side; ValueError for a pattern with `since`,
+            and below 0; TypeError for a `since` that is something else.
         """
         self.check_thread()
         if self.settings.topics is None:

@@ -18,3 +18,6 @@ cdef class Kept:
     cdef int keep(self, str epoch, uint64_t sequence, Frames frames, str key, double wall) except -1
     cdef int let_go(self) except -1
     cdef bint is_empty(self) noexcept
+
+
+cdef dict heard(dict positions)

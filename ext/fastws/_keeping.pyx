@@ -96,7 +96,9 @@ cdef class Kept:
         cdef list frames
         if since is None:
             return ([] if self.retained is None else [entry[3] for entry in self.retained.values()]), True
-        if not any(epoch in last for epoch in since):
+        # Of a publisher that is not known, and that the subscriber had nothing of, nothing can be missing.
+        since = {epoch: number for epoch, number in since.items() if number or epoch in last}
+        if since and not any(epoch in last for epoch in since):
             return [], False
         frames = [] if self.history is None else [
             entry[3] for entry in self.history if entry[1] > since.get(entry[0], 0)]
@@ -157,6 +159,11 @@ cdef class Kept:
             if len(self.merged) > MAX_MERGED:
                 held = dict.fromkeys([entry[0] for entry in self.history])
                 self.merged = {epoch: number for epoch, number in self.merged.items() if epoch in held}
+
+
+cdef dict heard(dict positions):
+    """Return positions without those at 0: nothing was heard of these publishers."""
+    return {epoch: number for epoch, number in positions.items() if number}
 
 
 cdef Frames adopted(bytes frame):

@@ -13,6 +13,7 @@ import logging
 import re
 import time
 
+from fastws.checks import judge_since
 from fastws.log import report
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -24,7 +25,7 @@ from libc.string cimport memcpy
 
 from fastws._endpoint cimport RUNNING, Endpoint, Subscription, Subscriptions
 from fastws._fanout cimport VARIANTS, Frames
-from fastws._keeping cimport Kept
+from fastws._keeping cimport Kept, heard
 from fastws._messages cimport Payload, encode_message
 from fastws._outbox cimport Outbox, outbox_conflate, outbox_drop_oldest, outbox_new, outbox_publish
 from fastws._results cimport PublishResult, Subscribed
@@ -245,7 +246,7 @@ cdef class Topic:
         if self.kept is not None:
             kept, complete = self.kept.replay(self.last(), since)
         else:
-            complete = since is None or since == self.last()
+            complete = since is None or heard(since) == heard(self.last())
         for frames in kept:
             self.deliver(endpoint, frames, False, None, result)
             if result.slow:
@@ -401,14 +402,11 @@ cdef class Topics:
         return 0
 
     cdef object subscribe(self, Endpoint endpoint, str name, object since):
+        cdef dict positions = None if since is None else judge_since(since, name, self.epoch)
         cdef Topic topic = self.topic(name)
         cdef Topic other
         cdef Subscriptions *own = endpoint.subscriptions
         cdef uint32_t i
-        if since is not None:
-            if topic.is_pattern:
-                raise ValueError(f"since is {since!r}, but {name!r} is a pattern: only a topic has sequence numbers")
-            since = {self.epoch: since} if isinstance(since, int) else dict(since)
         if own != NULL:
             for i in range(own.count):
                 if own.items[i].topic == <PyObject *>topic:
@@ -423,7 +421,7 @@ cdef class Topics:
                     replayed += count
                     complete = complete and whole
         else:
-            replayed, complete = topic.replay(endpoint, since)
+            replayed, complete = topic.replay(endpoint, positions)
         if topic.on_join is not None:
             endpoint.carrier.loop.call_soon(topic.on_join, endpoint, name)
         return subscribed(topic, replayed, complete)

@@ -127,7 +127,11 @@ class Relay:
             self.engine.want(added, removed)
 
     async def settle(self) -> None:
-        """Wait until other servers know what is subscribed to here."""
+        """
+        Wait until other servers know what is subscribed to here.
+
+        Raises: ConnectionError when the engine, or with `local` one of the servers, does not answer.
+        """
         self.flush()
         await self.engine.settle()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import resource
 import signal
@@ -12,11 +13,13 @@ import sys
 import pytest
 import websockets
 from certificates import certificate_of, issue
+from supervised import process
 
 import fastws
 
 LIMIT = 20  # seconds for what should take less than one
 HANDLERS = """
+import contextlib
 import fastws
 
 class Echo(fastws.Handler):
@@ -29,6 +32,12 @@ class Names:
 shared = Echo()
 make = lambda: Echo()
 number = 5
+
+@contextlib.asynccontextmanager
+async def around(server):
+    print("begins", flush=True)
+    yield
+    print("ends", flush=True)
 """
 
 
@@ -57,6 +66,14 @@ def serving(place, *args):
             yield process, process.stdout.readline()
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def logging_server(place, *args):
+    """Start a server whose log is read; give the process and its URI."""
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    with process(command("serve", *args), place, env=environment) as server:
+        yield server, server.uri
 
 
 async def echo(client):
@@ -148,6 +165,35 @@ def test_a_target_that_cannot_be_served_is_named(place, target, message):
     assert got.stdout == ""
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", 1)], ids=["alone", "workers"])
+def test_a_lifespan_by_name_is_around_the_servers_life(place, workers):
+    args = ("handlers:Echo", "--port", 0, "--lifespan", "handlers:around", *workers)
+    with serving(place, *args) as (process, line):
+        assert line == "begins\n"
+        assert process.stdout.readline().startswith("fastws listens on ws://")
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "ends\n"
+        assert process.wait(LIMIT) == 0
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", 1)], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("around", "'around' is not of the form module:function, as in feeds:feed"),
+        ("nowhere:around", "there is no module 'nowhere'"),
+        ("handlers:nothing", "'handlers' has no 'nothing'"),
+        ("handlers:number", "lifespan is 5, expected a function that returns an async context manager"),
+    ],
+)
+def test_a_lifespan_that_there_is_not_is_named(place, workers, target, message):
+    got = done(place, "serve", "handlers:Echo", "--port", 0, "--lifespan", target, *workers)
+    assert got.returncode != 0
+    assert "".join(message.split()) in "".join(got.stderr.split())
+    assert "Traceback" not in got.stderr
+    assert got.stdout == ""
+
+
 def test_an_address_in_use_is_an_error_of_one_line(place):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -177,7 +223,7 @@ def test_help_lists_every_option(place):
     text = done(place, "serve", "--help").stdout
     for name in (
         *("host", "port", "unix", "max-size", "max-connections", "ping-interval", "ping-timeout"),
-        *("open-timeout", "close-timeout", "text-as", "log-level"),
+        *("open-timeout", "close-timeout", "text-as", "log-level", "lifespan"),
         *("workers", "reload", "reload-dir", "drain-rate", "drain-timeout", "stall-timeout"),
         *("trusted-proxy", "address-from"),
     ):
@@ -218,6 +264,27 @@ def test_sighup_reads_the_certificate_again_and_keeps_the_old_one_when_that_fail
             assert process.wait(LIMIT) == 0
         finally:
             process.kill()
+
+
+def test_sigusr1_logs_how_many_connections_a_single_process_has(place):
+    with logging_server(place, "handlers:Echo", "--port", 0) as (server, uri):
+
+        async def main():
+            async with websockets.connect(uri) as client:
+                for _ in range(2):
+                    server.signal(signal.SIGUSR1)
+                    await asyncio.to_thread(server.until_logged, "connections: 1")
+                assert await echo(client) == "x"
+
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_who_closes_the_terminal_ends_a_server_without_a_certificate(place):
+    with logging_server(place, "handlers:Echo", "--port", 0) as (server, _):
+        server.signal(signal.SIGHUP)
+        assert server.wait() == -signal.SIGHUP
 
 
 @pytest.mark.parametrize(

@@ -390,6 +390,12 @@ def test_r25_a_lifespan_is_around_the_servers_life():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize("workers", [None, 1])
+def test_a_lifespan_that_is_no_function_is_refused(workers):
+    with pytest.raises(TypeError, match="lifespan is 5, expected a function"):
+        fastws.run(Echo, "127.0.0.1", 0, lifespan=5, workers=workers)
+
+
 def test_an_error_in_a_lifespan_ends_run_and_comes_out():
     @contextlib.asynccontextmanager
     async def lifespan(server):

@@ -163,13 +163,42 @@ def test_the_service_manager_hears_of_reloading_and_when_it_is_done(tmp_path):
         manager.until("READY=1")
 
 
-def test_the_service_manager_hears_in_words_how_it_goes(tmp_path):
+def test_a_single_process_answers_a_reload_with_nothing_to_read_and_keeps_its_connections(tmp_path):
     with (
         Manager(tmp_path / "notify") as manager,
         socket.create_server(("127.0.0.1", 0)) as sock,
-        activated(tmp_path, sock, "--workers", "2", NOTIFY_SOCKET=manager.path),
+        activated(tmp_path, sock, NOTIFY_SOCKET=manager.path) as server,
     ):
-        assert manager.until("STATUS=")[-1] == "STATUS=2 workers, connections: 0, 0"
+        manager.until("READY=1")
+
+        async def main():
+            async with client(server.uri) as ws:
+                await ws.recv()
+                server.signal(signal.SIGHUP)
+                said = await asyncio.to_thread(manager.until, "READY=1")
+                assert [one.partition("\n")[0] for one in said if "STATUS" not in one] == [
+                    "RELOADING=1",
+                    "READY=1",
+                ]
+                await asyncio.to_thread(server.until_logged, "nothing to read again")
+                await ws.send("still there")
+                assert await ws.recv() == "still there"
+
+        bounded(main())
+
+
+@pytest.mark.parametrize(
+    ("workers", "said"),
+    [((), "connections: 0"), (("--workers", "2"), "2 workers, connections: 0, 0")],
+    ids=["alone", "workers"],
+)
+def test_the_service_manager_hears_in_words_how_it_goes(tmp_path, workers, said):
+    with (
+        Manager(tmp_path / "notify") as manager,
+        socket.create_server(("127.0.0.1", 0)) as sock,
+        activated(tmp_path, sock, *workers, NOTIFY_SOCKET=manager.path),
+    ):
+        assert manager.until("STATUS=")[-1] == f"STATUS={said}"
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["alone", "workers"])
@@ -202,6 +231,7 @@ def test_a_descriptor_that_does_not_listen_is_refused(tmp_path):
 def test_without_a_service_manager_nothing_is_said():
     notifier = Notifier({"WATCHDOG_USEC": "1000"})
     assert notifier.interval is None
+    assert not notifier.is_heard
     notifier.ready()
 
 

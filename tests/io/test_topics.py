@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import re
 import threading
 import weakref
 
@@ -237,6 +238,55 @@ def test_history_gives_what_was_missed_or_says_that_it_cannot(run, since, replay
             assert connection.subscribe("a", since=since) == (10, len(replayed), complete)
             server.publish("a", "new")
             assert [await client.recv() for _ in range(len(replayed) + 1)] == [*replayed, "new"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("since", "replayed", "complete"),
+    [
+        ({"f" * 16: 0}, ["1", "2", "3"], True),
+        ({}, ["1", "2", "3"], True),
+        ({"f" * 16: 0, "own": 2}, ["3"], True),
+        ({"f" * 16: 0, "own": 3}, [], True),
+        ({"f" * 16: 1, "own": 3}, [], False),
+        ({"f" * 16: 1, "e" * 16: 0}, [], False),
+    ],
+)
+@pytest.mark.parametrize("history", [3, 2, None])
+def test_a_publisher_that_is_not_known_counts_from_its_first_message_on(
+    run, history, since, replayed, complete
+):
+    async def main():
+        async with served("") as (server, client):
+            server.topic("a", history=history)
+            for i in range(1, 4):
+                server.publish("a", str(i))
+            (connection,) = server.connections
+            there = [one for one in replayed if history is not None and int(one) > 3 - history]
+            positions = {server.epoch if name == "own" else name: n for name, n in since.items()}
+            complete_here = complete and there == replayed
+            assert connection.subscribe("a", since=positions) == (3, len(there), complete_here)
+            server.publish("a", "new")
+            assert [await client.recv() for _ in range(len(there) + 1)] == [*there, "new"]
+
+    run(main)
+
+
+def test_since_that_is_no_number_of_0_and_more_is_refused_with_what_is_allowed(run):
+    async def main():
+        async with served("") as (server, _):
+            (connection,) = server.connections
+            for wrong in ("5", 1.0, True, {"zz": "x"}, {"zz": True}, {5: 1}, [("zz", 1)], b"5"):
+                said = re.escape(f"since is {wrong!r}, allowed are a sequence number")
+                with pytest.raises(TypeError, match=said):
+                    connection.subscribe("a", since=wrong)
+            for wrong in (-1, {"zz": 1, "yy": -1}):
+                said = re.escape(f"since is {wrong!r}, allowed are numbers of 0 and more")
+                with pytest.raises(ValueError, match=said):
+                    connection.subscribe("a", since=wrong)
+            assert not connection.topics
+            assert server._topics.find("a") is None
 
     run(main)
 

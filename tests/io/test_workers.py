@@ -145,6 +145,24 @@ def test_sighup_replaces_all_workers_with_the_code_that_is_there_now(tmp_path):
         assert set(children(server.pid)).isdisjoint(before)
 
 
+def test_sighup_takes_the_lifespan_that_is_there_now(tmp_path):
+    def write(text):
+        (tmp_path / "feeds.py").write_text(
+            "import contextlib, logging\n\n\n"
+            "@contextlib.asynccontextmanager\n"
+            "async def feed(server):\n"
+            f"    logging.info({text!r})\n"
+            "    yield\n"
+        )
+
+    write("the first feed")
+    with serving(tmp_path, "handlers:Echo", "--lifespan", "feeds:feed", workers=1) as server:
+        server.until_logged("the first feed")
+        write("the second feed")
+        server.signal(signal.SIGHUP)
+        server.until_logged("the second feed")
+
+
 def test_sighup_with_code_that_is_broken_leaves_the_workers_as_they_were(tmp_path):
     with serving(tmp_path, "handlers:Who") as server:
         before = set(children(server.pid))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 import sys
@@ -27,7 +28,8 @@ class Keeper(fastws.Handler):
 
     def on_message(self, ws, message):
         if message.startswith("{"):
-            ws.subscribe("news", since=json.loads(message))
+            subscribed = ws.subscribe("news", since=json.loads(message))
+            ws.send(json.dumps([subscribed.positions, *subscribed]))
         else:
             ws.send(json.dumps({ws.server.epoch: ws.server.publish("news", message).sequence}))
 
@@ -51,7 +53,8 @@ async def client_of_another(uri, pid):
     """A client of a worker that is not this one, which may accept for a moment still."""
     while True:
         async with client(uri) as ws:
-            if int(await ws.recv()) != pid:
+            ws.pid = int(await ws.recv())
+            if ws.pid != pid:
                 yield ws
                 return
 
@@ -78,6 +81,29 @@ def test_one_worker_keeps_history_over_sighup(tmp_path):
             async with client_of_another(server.uri, pid) as ws:
                 await ws.send(since)
                 assert await ws.recv() == "two"
+
+        bounded(main())
+
+
+def test_positions_stay_complete_when_the_worker_that_gave_them_has_published_nothing(tmp_path):
+    (tmp_path / "main.py").write_text(KEEPING)
+    with process([sys.executable, "main.py"], tmp_path) as server:
+
+        async def main():
+            async with client(server.uri) as ws:
+                pid = int(await ws.recv())
+                await ws.send("one")
+                since = json.loads(await ws.recv())
+            for _ in range(2):
+                await replaced(server)
+                async with client_of_another(server.uri, pid) as ws:
+                    await ws.send(json.dumps(since))
+                    positions, *subscribed = json.loads(await ws.recv())
+                    assert subscribed == [0, 0, True]
+                    # The worker that was asked has a place of its own, besides who published.
+                    assert len(positions) == 2
+                    since = positions
+                    pid = ws.pid
 
         bounded(main())
 
