@@ -43,7 +43,8 @@ class Uvicorn:
 
     def notes(self, name):
         """What applications have noted for this id."""
-        lines = [line[5:] for line in self.output().splitlines() if line.startswith("NOTE ")]
+        whole, _, _ = self.output().rpartition("\n")  # it may be writing the last line
+        lines = [line[5:] for line in whole.splitlines() if line.startswith("NOTE ")]
         return [note for note in map(json.loads, lines) if note["id"] == name]
 
     async def note(self, name):
