@@ -295,7 +295,7 @@ class Outlet(Link):
         others = self.engine.epochs() - {receiver.epoch} | {self.epoch or ""}
         while self.behind:
             name, behind = next(iter(self.behind.items()))
-            for kind, entry in behind.due(*(receiver.kept(name) or ([], [])), others):
+            for kind, entry in behind.due(receiver.kept(name), others):
                 said = said_of(kind, name, entry)
                 if not said:
                     pass  # no packet holds it, and it was counted when it was published
@@ -311,7 +311,6 @@ class Outlet(Link):
                     if kind == LATE:
                         receiver.stats.sent += 1
                         behind.late = max(behind.late - 1, 0)
-                behind.sent(kind, entry)
             # What is left over was let go of, or is too large.
             del self.behind[name]
             receiver.stats.dropped += behind.late

@@ -150,10 +150,10 @@ class Pair:
 
     def numbers(self, server, name="t"):
         """Return the numbers of what the first server has published, as another has them in its history."""
-        return [entry[1] for entry in server.kept(name)[0] if entry[0] == HERE]
+        return [entry[1] for entry in server.kept(name).entries()[0] if entry[0] == HERE]
 
     def values(self, server, name="t"):
-        return {(entry[3], entry[1]) for entry in server.kept(name)[1] if entry[0] == HERE}
+        return {(entry[3], entry[1]) for entry in server.kept(name).entries()[1] if entry[0] == HERE}
 
 
 @pytest.fixture
@@ -216,6 +216,45 @@ def test_a_history_that_was_asked_for_comes_in_parts_before_what_is_published_me
     assert pair.b.topics.find("t").received == 100
 
 
+@pytest.mark.parametrize(("options", "key"), [({"history": 20_000}, False), ({"retain": 20_000}, True)])
+def test_what_catching_up_costs_grows_with_what_is_kept_and_no_faster(pair, monkeypatch, options, key):
+    looked = collections.Counter()
+
+    class Counting:
+        def __init__(self, kept):
+            self.kept = kept
+
+        def __getattr__(self, name):
+            return getattr(self.kept, name)
+
+        def part(self, place, count):
+            looked["part"] += len(found := self.kept.part(place, count))
+            return found
+
+        def values(self):
+            looked["values"] += len(found := self.kept.values())
+            return found
+
+        def entries(self):
+            raise AssertionError("all that is kept was looked at")
+
+    pair.declare(pair.a, **options)
+    for number in range(20_000):
+        pair.publish("x", key=str(number) if key else None)
+    kept = pair.a.kept
+    monkeypatch.setattr(pair.a, "kept", lambda name: Counting(kept(name)))
+    pair.declare(pair.b, **options)
+    for _ in range(100):
+        pair.publish("y", key="y")
+        pair.turn()
+    pair.rest()
+    monkeypatch.undo()
+    # In hundreds of parts.
+    assert sum(looked.values()) < 100_000
+    assert pair.numbers(pair.b) == pair.numbers(pair.a)
+    assert pair.values(pair.b) == pair.values(pair.a)
+
+
 def test_what_is_asked_for_again_after_a_cut_is_news_from_where_it_was(pair):
     pair.declare(pair.a, pair.b, history=1000)
     for number in range(1, 11):
@@ -268,8 +307,10 @@ def test_what_servers_kept_of_one_that_is_gone_is_past(pair):
     pair.declare(pair.b, history=1000)
     pair.publish("2")
     pair.rest()
-    assert [entry[:2] for entry in pair.b.kept("t")[0]] == [entry[:2] for entry in pair.a.kept("t")[0]]
-    assert len(pair.b.kept("t")[0]) == 302
+    assert [entry[:2] for entry in pair.b.kept("t").entries()[0]] == [
+        entry[:2] for entry in pair.a.kept("t").entries()[0]
+    ]
+    assert len(pair.b.kept("t").entries()[0]) == 302
     assert (pair.b.stats.received, pair.b.stats.missing) == (1, 0)
 
 
