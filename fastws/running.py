@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastws._kernels import kernels
+from fastws.backplane import Relay
 from fastws.checks import numbers
 from fastws.draining import RATE, TIMEOUT
 from fastws.listening import listen_for_workers, listen_unix
@@ -40,8 +41,9 @@ Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 BACKLOG = 4096
 # Bytes of a directory's name where a socket's path is to fit behind it.
 MAX_DIRECTORY = 81
-# Seconds until a worker serves without what others keep.
+# Seconds until a worker serves without what others keep: while nothing of it comes, and in all.
 SETTLE = 2.0
+SETTLED = 30.0
 
 
 def run(
@@ -232,8 +234,7 @@ class Life:
                         self.program.ready(server)
                     if one_of_many and server.backplane is not None:
                         # Who has it may be the one that ends when this one is ready.
-                        with contextlib.suppress(ConnectionError, asyncio.TimeoutError, TimeoutError):
-                            await asyncio.wait_for(server.backplane.settle(), SETTLE)
+                        await settle(server.backplane)
                     begun(server)
                     if self.asked:
                         self.end()
@@ -411,6 +412,23 @@ def loop_for(main: Coroutine[Any, Any, None]) -> None:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+
+async def settle(backplane: Relay) -> None:
+    """Wait until what others keep is here, as long as it goes on coming."""
+    loop = asyncio.get_running_loop()
+    settling = loop.create_task(backplane.settle())
+    end = loop.time() + SETTLED
+    fetched = -1
+    try:
+        while not settling.done() and loop.time() < end and fetched < backplane.engine.fetched:
+            fetched = backplane.engine.fetched
+            await asyncio.wait([settling], timeout=min(SETTLE, max(end - loop.time(), 0.0)))
+    finally:
+        settling.cancel()
+    if settling.done():
+        with contextlib.suppress(ConnectionError):
+            settling.result()
 
 
 @contextlib.asynccontextmanager

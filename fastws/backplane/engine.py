@@ -111,6 +111,8 @@ class Backplane(abc.ABC):
     # Whether it can hand packets over now, and whether it tells others itself of those that it dropped.
     up = True
     tells_loss = False
+    # Messages that came of what others keep; as long as there come more, it is worth waiting in `settle`.
+    fetched = 0
 
     @property
     def alone(self) -> bool:

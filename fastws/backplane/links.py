@@ -142,6 +142,13 @@ class Inlet(Link):
                 pong.set_exception(ConnectionError("a server of this host is gone"))
         self._pings.clear()
 
+    def take_over(self) -> None:
+        """Make do with what has come of what the other end kept: it is gone, and no more will come."""
+        # Not before: of one that comes back, what follows would pass for news.
+        kept, self._kept = self._kept, {}
+        for name, (history, retained) in kept.items():
+            self.engine.receiver.recovered(name, history, retained, [])
+
     def take(self, kind: int, body: bytes) -> None:
         receiver = self.engine.receiver
         if kind == PACKET:
@@ -152,6 +159,7 @@ class Inlet(Link):
             packet = unpack(body)
             entry = (packet.epoch, packet.sequence, packet.wall, packet.key, packet.frame)
             self._kept.setdefault(packet.topic, ([], []))[kind == LAST].append(entry)
+            self.engine.fetched += 1
         elif kind == ENDS:
             name = body.decode()
             receiver.recovered(name, *self._kept.pop(name, ([], [])), [])
@@ -187,6 +195,7 @@ class Outlet(Link):
         self._waiting: list[bytes] = []
         self._size = 0
         self._lost = 0
+        self._written = 0
         self._looking: asyncio.TimerHandle | None = None
         self._ending = False
         self._asked = False
@@ -210,6 +219,11 @@ class Outlet(Link):
             self._looking.cancel()
         self.engine.outlets.discard(self)
         self.engine.routes.clear()
+
+    @property
+    def handed_over(self) -> int:
+        """How many bytes have left the outbox."""
+        return self._written - (0 if self.transport is None else self.transport.get_write_buffer_size())
 
     def wants(self, topic: str) -> bool:
         return topic in self.names or any(one.fullmatch(topic) for one in self.patterns.values())
@@ -253,6 +267,7 @@ class Outlet(Link):
     def flush(self) -> None:
         if self.transport is not None and self._waiting:
             self.transport.write(b"".join(self._waiting))
+            self._written += self._size
             self._waiting.clear()
             self._size = 0
 
@@ -281,7 +296,9 @@ class Outlet(Link):
             parts.append(self._pings * message(PONG))
             self._pings = 0
         if parts:
-            self.transport.write(b"".join(parts))
+            data = b"".join(parts)
+            self.transport.write(data)
+            self._written += len(data)
         if self._lost or self.behind:
             drained = self.transport.get_write_buffer_size() <= low
             self._watch(0.0 if parts and drained else WATCH)

@@ -187,6 +187,39 @@ def test_a_history_larger_than_the_outbox_reaches_who_comes_late(run, tmp_path, 
     run(main)
 
 
+def test_what_has_come_of_a_history_is_kept_when_its_server_ends_before_the_rest(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastws.backplane.LIMIT", 10_000)
+    monkeypatch.setattr(local, "STILL", 0.05)
+    catch_up = links.Outlet._catch_up
+    gaps = []
+
+    def no_further(outlet, parts, free):
+        if outlet.engine.receiver.epoch != a.epoch or b.backplane.engine.fetched < 100:
+            catch_up(outlet, parts, free)
+
+    async def main():
+        nonlocal a, b
+        url = f"local://{tmp_path}/b"
+        async with joined(url, 1, on_gap=lambda _, topics: gaps.append(topics)) as (b,):
+            async with joined(url, 1) as (a,):
+                await settled(a, b)
+                a.topic("x", history=1000)
+                await publishing(a, "x", 1, 1000)
+                monkeypatch.setattr(links.Outlet, "_catch_up", no_further)
+                topic = b.topic("x", history=1000)
+                await until(lambda: b.backplane.engine.fetched >= 100)
+                assert not topic.kept.entries()[0]
+            await until(lambda: topic.kept.entries()[0])
+            kept = [entry[1] for entry in topic.kept.entries()[0]]
+            assert kept == list(range(1, len(kept) + 1))
+            assert 100 <= len(kept) < 1000
+            await until(lambda: gaps)
+            assert (gaps, b.backplane.stats.received) == ([None], 0)
+
+    a = b = None
+    run(main)
+
+
 def test_what_is_too_large_for_an_outbox_is_announced_though_nothing_follows(run, tmp_path, monkeypatch):
     monkeypatch.setattr("fastws.backplane.LIMIT", 10_000)
     gaps = []
