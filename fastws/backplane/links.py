@@ -8,8 +8,8 @@
 The dialler says who it is (HELLO, its epoch) and what it wants (WANT, JSON with added and removed names and
 what it keeps); PING is answered with PONG, once what was asked for before has been sent. The other sends
 PACKETs that are wanted; of what it keeps itself PAST and LAST packets, of history and of what is retained,
-then ENDS with the topic's name; LATE packets, which its outbox had no room for; LOST with a count of those
-that will not come; BYE at the end when all have.
+then ENDS with the topic's name, or FORGET when no more of it comes; LATE packets, which its outbox had no room
+for; LOST with a count of those that will not come; BYE at the end when all have.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PREFIX = struct.Struct("!IB")
 HELLO, WANT, PING, PONG, PACKET = range(1, 6)
-LOST, BYE = 10, 11
+LOST, BYE, FORGET = 10, 11, 12
 WATCH = 0.05  # seconds between looks at an outbox that was full
 MAX_BODY = HEADER_SIZE + 2 * MAX_NAME + MAX_FRAME
 
@@ -163,6 +163,8 @@ class Inlet(Link):
         elif kind == ENDS:
             name = body.decode()
             receiver.recovered(name, *self._kept.pop(name, ([], [])), [])
+        elif kind == FORGET:
+            self._kept.pop(body.decode(), None)
         elif kind == LOST:
             receiver.gap(None)
         elif kind == PONG and self._pings:
@@ -211,7 +213,9 @@ class Outlet(Link):
         super().connection_lost(error)
         # What has not left is lost with the process that it was for, or with the connection to it.
         stats = self.engine.receiver.stats
-        stats.in_doubt += sum(is_message(said[PREFIX.size :]) for said in self._waiting)
+        under_way = sum(said[4] == PACKET and is_message(said[PREFIX.size :]) for said in self._waiting)
+        stats.sent -= under_way
+        stats.in_doubt += under_way
         stats.dropped += sum(behind.late for behind in self.behind.values())
         self._waiting.clear()
         self.behind.clear()
@@ -219,6 +223,13 @@ class Outlet(Link):
             self._looking.cancel()
         self.engine.outlets.discard(self)
         self.engine.routes.clear()
+
+    def _say(self, said: bytes) -> None:
+        """Queue a message of the link's own behind what waits."""
+        if not self._waiting:
+            self.engine.receiver.loop.call_soon(self.flush)
+        self._waiting.append(said)
+        self._size += len(said)
 
     @property
     def handed_over(self) -> int:
@@ -239,10 +250,7 @@ class Outlet(Link):
         if (full or topic in self.behind) and not self._passes(topic, packet, keep, full):
             return
         self.engine.receiver.stats.sent += is_message(packet)
-        if not self._waiting:
-            self.engine.receiver.loop.call_soon(self.flush)
-        self._waiting.append(said)
-        self._size += len(said)
+        self._say(said)
 
     def _passes(self, topic: str, packet: bytes, keep: Keep | None, full: bool) -> bool:
         """Put a packet off, or drop it. Returns: whether it may be sent all the same."""
@@ -358,9 +366,12 @@ class Outlet(Link):
             self.names.discard(name)
             self.patterns.pop(name, None)
         self.engine.routes.clear()
-        for name in [name for name in self.behind if not self.wants(name)] if said["remove"] else ():
-            del self.behind[name]
         receiver = self.engine.receiver
+        for name in [name for name in self.behind if not self.wants(name)] if said["remove"] else ():
+            behind = self.behind.pop(name)
+            receiver.stats.dropped += behind.late
+            if behind.whole:
+                self._say(said_of(FORGET, name, None))
         for name in {name for rule in said["keep"] for name in receiver.kept_names(rule)}:
             if name in self.behind:
                 self.behind[name].again()

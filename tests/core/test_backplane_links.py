@@ -419,6 +419,39 @@ def test_what_is_wanted_no_more_is_not_caught_up_in(pair):
     pair.inlet.want(set(), {"t"})
     pair.to_a.drain()
     assert not pair.outlet.behind
+    pair.rest()
+    stats = pair.a.stats
+    assert stats.sent > 0 < stats.dropped
+    assert stats.sent + stats.dropped == 500
+
+
+def test_what_has_come_of_a_history_that_is_wanted_no_more_is_forgotten(pair):
+    pair.declare(pair.a, history=1000)
+    for number in range(1, 501):
+        pair.publish(str(number))
+    pair.declare(pair.b, history=1000)
+    pair.drain()
+    assert pair.inlet._kept
+    pair.inlet.want(set(), {"t"})
+    pair.rest()
+    assert not pair.inlet._kept
+    # Asked for again it is whole, and no news.
+    pair.inlet.want({"t"}, set())
+    pair.rest()
+    assert pair.numbers(pair.b) == list(range(1, 501))
+    assert pair.b.stats.received == 0
+
+
+def test_what_is_queued_when_a_link_is_lost_counts_once(pair):
+    pair.declare(pair.b, history=1)
+    for number in range(1, 11):
+        pair.publish(str(number))
+    pair.rest()
+    for number in range(11, 31):
+        pair.publish(str(number))
+    pair.cut()
+    stats = pair.a.stats
+    assert (stats.sent, stats.in_doubt, stats.dropped) == (10, 20, 0)
 
 
 def test_what_waits_when_a_link_is_lost_counts_as_dropped(pair):
