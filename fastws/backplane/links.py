@@ -20,7 +20,7 @@ import json
 import struct
 from typing import TYPE_CHECKING, cast
 
-from fastws._packets import HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
+from fastws._packets import CONTROL_TOPIC, HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
 from fastws.backplane.behind import ENDS, LAST, LATE, PAST, Behind
 from fastws.backplane.engine import Entry, Keep, expression_of
 
@@ -33,11 +33,22 @@ PREFIX = struct.Struct("!IB")
 HELLO, WANT, PING, PONG, PACKET = range(1, 6)
 LOST, BYE, FORGET = 10, 11, 12
 WATCH = 0.05  # seconds between looks at an outbox that was full
+MAX_NAMES = 1000  # of what is wanted, in one message, and about as many bytes
+MAX_WANT = 1024 * 1024
 MAX_BODY = HEADER_SIZE + 2 * MAX_NAME + MAX_FRAME
 
 
 def message(kind: int, body: bytes = b"") -> bytes:
     return PREFIX.pack(len(body), kind) + body
+
+
+def size_of(name: str) -> int | None:
+    """Return the bytes of a name; None for one that no packet can have, so that asking for it is no use."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return None
+    return size if size <= MAX_NAME else None
 
 
 def said_of(kind: int, name: str, entry: Entry | None) -> bytes:
@@ -121,8 +132,23 @@ class Inlet(Link):
 
     def want(self, added: set[str], removed: set[str]) -> None:
         rules = self.engine.receiver.rules()
-        body = {"add": sorted(added), "remove": sorted(removed), "keep": sorted(added & rules.keys())}
-        self._write(message(WANT, json.dumps(body).encode()))
+        body: dict[str, list[str]] = {"add": [], "remove": [], "keep": []}
+        count = size = 0
+        # What servers tell each other goes first: it is said as soon as the first message has come.
+        for name in sorted(added | removed, key=lambda name: (not name.startswith(CONTROL_TOPIC), name)):
+            length = size_of(name)
+            if length is None:
+                continue
+            if count == MAX_NAMES or size + length > MAX_WANT:
+                self._write(message(WANT, json.dumps(body, ensure_ascii=False).encode()))
+                body = {"add": [], "remove": [], "keep": []}
+                count = size = 0
+            body["add" if name in added else "remove"].append(name)
+            if name in added and name in rules:
+                body["keep"].append(name)
+            count += 1
+            size += length
+        self._write(message(WANT, json.dumps(body, ensure_ascii=False).encode()))
 
     async def ping(self) -> None:
         """Wait until the other end has taken all that was said. Raises: ConnectionError when it is gone."""

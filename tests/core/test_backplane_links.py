@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fastws._packets import CONTROL_TOPIC
 from fastws._topics import Topics
 from fastws.backplane.links import PING, Inlet, Outlet, message
 from fastws.backplane.local import LocalBackplane
@@ -440,6 +441,35 @@ def test_what_has_come_of_a_history_that_is_wanted_no_more_is_forgotten(pair):
     pair.rest()
     assert pair.numbers(pair.b) == list(range(1, 501))
     assert pair.b.stats.received == 0
+
+
+def test_names_are_asked_for_in_messages_of_a_bounded_size_and_those_that_cannot_be_said_are_left_out(pair):
+    names = {f"{number}" + "\u4e2d" * 1000 for number in range(3000)} | {
+        f"n{number}" for number in range(3000)
+    }
+    taken = []
+    take, pair.outlet.take = pair.outlet.take, lambda kind, body: (taken.append(len(body)), take(kind, body))
+    before = set(pair.outlet.names)
+    pair.inlet.want(names | {"\udc80", "x\ud800y", "a" * 70_000, "k" * 65_535}, set())
+    pair.to_a.drain()
+    assert pair.outlet.names - before == names | {"k" * 65_535}
+    assert len(taken) >= 6
+    # Names, and quotes and commas about them.
+    assert max(taken) < 1024 * 1024 + 10_000
+    pair.inlet.want(set(), names)
+    pair.to_a.drain()
+    assert pair.outlet.names == before | {"k" * 65_535}
+
+
+def test_what_servers_tell_each_other_is_asked_for_first(pair):
+    pair.b._wanted |= {f"!{number}" for number in range(3000)}
+    pair.cut()
+    asked = []
+    pair.a.connected = lambda epoch: asked.append(set(pair.outlet.names))
+    pair.link()
+    assert CONTROL_TOPIC in asked[0]
+    assert f"{CONTROL_TOPIC}.{THERE}" in asked[0]
+    assert len(asked[0]) < 2000
 
 
 def test_what_is_queued_when_a_link_is_lost_counts_once(pair):
