@@ -8,8 +8,8 @@
 The dialler says who it is (HELLO, its epoch) and what it wants (WANT, JSON with added and removed names and
 what it keeps); PING is answered with PONG, once what was asked for before has been sent. The other sends
 PACKETs that are wanted; of what it keeps itself PAST and LAST packets, of history and of what is retained,
-then ENDS with the topic's name, or FORGET when no more of it comes; LATE packets, which its outbox had no room
-for; LOST with a count of those that will not come; BYE at the end when all have.
+then ENDS with the topic's name, or FORGET when no more of it comes; LATE packets, which its outbox had no
+room for; LOST with a count of those that will not come; BYE at the end when all have.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from fastws.backplane.engine import Backplane, Delays, Keep, Receiver
 from fastws.backplane.links import Inlet, Outlet
 
 SOCKET = re.compile(r"([0-9a-f]{16})\.sock")
-# Seconds for others to answer when the server starts.
-START = 5.0
+# Seconds for others to answer when the server starts: one may be stuck, and what comes later is in time.
+START = 0.3
 # Seconds after which others do not answer who settles, while nothing comes.
 SETTLE = 5.0
 # Seconds after which a link that is cut was a good one.
@@ -102,7 +102,7 @@ class LocalBackplane(Backplane):
         try:
             await asyncio.wait_for(self._linked(), START)
         except (ConnectionError, asyncio.TimeoutError, TimeoutError):
-            self.receiver.logger.warning("backplane: not all servers in %r answer", self._directory)
+            self.receiver.logger.info("backplane: not all servers in %r answer yet", self._directory)
 
     async def close(self) -> None:
         """Hand over what waits, and what others have asked for, as long as they go on taking it."""

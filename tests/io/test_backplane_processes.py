@@ -18,6 +18,7 @@ from joining import client, joined, settled
 from peers import LIMIT, until
 from traffic import numbers_until, publishing
 
+import fastws
 from fastws.backplane import links, local
 
 pytestmark = pytest.mark.parametrize("run", ["uvloop"], indirect=True)
@@ -140,6 +141,21 @@ def test_a_server_that_stops_reading_costs_the_others_a_bounded_outbox(run, tmp_
             said = await answers(node, lambda said: said["gaps"] and said["kept"][-1] == count + 1)
             assert said["kept"] == sorted(set(said["kept"]))
             assert (len(said["kept"]), said["missing"]) == (count + 1 - dropped, dropped)
+
+    run(main)
+
+
+def test_a_server_that_is_stuck_does_not_keep_another_from_starting(run, tmp_path, caplog):
+    url = f"local://{tmp_path}/b"
+    caplog.set_level("INFO")
+
+    async def main():
+        async with joined(url, 1) as (a,), stopped_node(url, a):
+            loop = asyncio.get_running_loop()
+            begin = loop.time()
+            async with fastws.serve(on_message=print, host="127.0.0.1", port=0, backplane=url):
+                assert loop.time() - begin < 3.0
+            assert "not all servers" in caplog.text
 
     run(main)
 
