@@ -118,11 +118,16 @@ class Inlet(Link):
         self.clean = False
         self._pings: collections.deque[asyncio.Future[None]] = collections.deque()
         self._kept: dict[str, tuple[list[Entry], list[Entry]]] = {}  # by topic, until it ENDS
+        self._paused = False
+        self._said: set[str] | None = None  # what the other end knows, where that is no more what is wanted
+        self._held = 0  # pings that come after that
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.set_write_buffer_limits(high=MAX_WANT, low=MAX_WANT // 4)
         self._write(message(HELLO, bytes.fromhex(self.engine.receiver.epoch)))
-        self.want(self.engine.receiver.wanted(), set())
+        self._ask(self.engine.receiver.wanted(), set())
         # Now, and not when who dialled hears of it: what is wanted from here on is said here, too.
         self.engine.inlets[self.epoch] = self
 
@@ -130,7 +135,29 @@ class Inlet(Link):
         if self.transport is not None:
             self.transport.write(data)
 
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Say what has changed since there was room for it."""
+        self._paused = False
+        if self._said is not None:
+            wanted, said = self.engine.receiver.wanted(), self._said
+            self._said = None
+            self._ask(wanted - said, said - wanted)
+        self._write(self._held * message(PING))
+        self._held = 0
+
     def want(self, added: set[str], removed: set[str]) -> None:
+        if not self._paused:
+            self._ask(added, removed)
+            return
+        # Who is stopped reads nothing: what waits for it must not grow with each change.
+        if self._said is None:
+            self._said = self.engine.receiver.wanted() | removed
+        self._said -= added
+
+    def _ask(self, added: set[str], removed: set[str]) -> None:
         rules = self.engine.receiver.rules()
         body: dict[str, list[str]] = {"add": [], "remove": [], "keep": []}
         count = size = 0
@@ -156,7 +183,10 @@ class Inlet(Link):
             raise ConnectionError("not connected to a server of this host")
         pong: asyncio.Future[None] = self.engine.receiver.loop.create_future()
         self._pings.append(pong)
-        self._write(message(PING))
+        if self._paused:
+            self._held += 1
+        else:
+            self._write(message(PING))
         await pong
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -3,158 +3,14 @@
 Its outbox stays within the limit whatever is published, and then everything is sent once or counted once.
 """
 
-import asyncio
 import collections
-import logging
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from linking import GONE, LIMIT, Pair
 
-from fastws._packets import CONTROL_TOPIC
-from fastws._topics import Topics
-from fastws.backplane.links import PING, Inlet, Outlet, message
-from fastws.backplane.local import LocalBackplane
-from fastws.backplane.relay import Relay
-
-HERE, THERE, GONE = "0a" * 8, "0b" * 8, "0c" * 8
-LIMIT = 4000
-DEFAULTS = {"policy": "close", "max_bytes": 1, "max_frames": 1, "on_join": None, "on_leave": None}
-
-
-class Loop:
-    """Holds what an event loop would call, until `turn`."""
-
-    def __init__(self):
-        self.ready = collections.deque()
-
-    def create_future(self):
-        return asyncio.Future(loop=self)
-
-    def get_debug(self):
-        return False
-
-    def is_closed(self):
-        return False
-
-    def call_soon(self, call, *args, context=None):
-        handle = asyncio.Handle(call, args, self)
-        self.ready.append(handle)
-        return handle
-
-    def call_later(self, delay, call, *args):
-        return self.call_soon(call, *args)
-
-    def turn(self):
-        for _ in range(len(self.ready)):
-            handle = self.ready.popleft()
-            if not handle.cancelled():
-                handle._run()
-
-
-class Wire:
-    """A transport; what is written stays in its outbox until it is drained."""
-
-    def __init__(self, end):
-        self.waiting = bytearray()
-        self.most = self.low = 0
-        self.end = end
-        self.closing = False
-
-    def write(self, data):
-        self.waiting += data
-        self.most = max(self.most, len(self.waiting))
-
-    def get_write_buffer_size(self):
-        return len(self.waiting)
-
-    def set_write_buffer_limits(self, high, low):
-        self.low = low
-
-    def is_closing(self):
-        return self.closing
-
-    def close(self):
-        self.closing = True
-
-    def abort(self):
-        raise AssertionError("a message was refused")
-
-    def drain(self, size=None):
-        """Hand over so many bytes, or all. Returns: whether the outbox was full and is no more."""
-        was_full = len(self.waiting) > self.low
-        size = len(self.waiting) if size is None else size
-        data = bytes(self.waiting[:size])
-        del self.waiting[:size]
-        self.end.data_received(data)
-        return was_full and len(self.waiting) <= self.low
-
-
-class Pair:
-    """Two servers, and the link over which one is sent what the other publishes."""
-
-    def __init__(self, limit=LIMIT):
-        self.loop = Loop()
-        self.gaps = []
-        self.a, self.b = self._server(HERE, limit), self._server(THERE, limit)
-        self.link()
-
-    def _server(self, epoch, limit):
-        logger = logging.getLogger("test")
-        topics = Topics(logger, epoch)
-        relay = Relay(
-            topics, lambda relay: LocalBackplane("/x", relay, limit), self.loop, logger, self.gaps.append
-        )
-        relay.engine._closing = True  # it dials nobody
-        topics.attach(relay)
-        relay.topics = topics
-        return relay
-
-    def link(self):
-        """Connect the two, for the first time or again."""
-        self.outlet, self.inlet = Outlet(self.a.engine), Inlet(self.b.engine, HERE)
-        self.to_b, self.to_a = Wire(self.inlet), Wire(self.outlet)
-        self.outlet.connection_made(self.to_b)
-        self.inlet.connection_made(self.to_a)
-        self.to_a.drain()
-
-    def cut(self):
-        for end in (self.outlet, self.inlet):
-            end.connection_lost(None)
-
-    def declare(self, *servers, name="t", **options):
-        options = {"retain": 0, "history": None, "history_seconds": None, **options}
-        for server in servers:
-            server.topics.declare(name, {**DEFAULTS, **options})
-            server.flush()
-            self.to_a.drain()
-
-    def publish(self, text, name="t", key=None):
-        self.a.topics.publish_message(name, text, None, None, key, None)
-
-    def drain(self, size=None):
-        if self.to_b.drain(size):
-            self.outlet.resume_writing()
-        self.to_a.drain()
-
-    def turn(self):
-        self.loop.turn()
-        self.drain()
-
-    def rest(self):
-        """Go on until nothing is left to be done."""
-        for _ in range(1000):
-            if not self.loop.ready and not self.to_b.waiting and not self.to_a.waiting:
-                return
-            self.turn()
-        raise AssertionError("it goes round and round")
-
-    def numbers(self, server, name="t"):
-        """Return the numbers of what the first server has published, as another has them in its history."""
-        return [entry[1] for entry in server.kept(name).entries()[0] if entry[0] == HERE]
-
-    def values(self, server, name="t"):
-        return {(entry[3], entry[1]) for entry in server.kept(name).entries()[1] if entry[0] == HERE}
+from fastws.backplane.links import PING, message
 
 
 @pytest.fixture
@@ -441,35 +297,6 @@ def test_what_has_come_of_a_history_that_is_wanted_no_more_is_forgotten(pair):
     pair.rest()
     assert pair.numbers(pair.b) == list(range(1, 501))
     assert pair.b.stats.received == 0
-
-
-def test_names_are_asked_for_in_messages_of_a_bounded_size_and_those_that_cannot_be_said_are_left_out(pair):
-    names = {f"{number}" + "\u4e2d" * 1000 for number in range(3000)} | {
-        f"n{number}" for number in range(3000)
-    }
-    taken = []
-    take, pair.outlet.take = pair.outlet.take, lambda kind, body: (taken.append(len(body)), take(kind, body))
-    before = set(pair.outlet.names)
-    pair.inlet.want(names | {"\udc80", "x\ud800y", "a" * 70_000, "k" * 65_535}, set())
-    pair.to_a.drain()
-    assert pair.outlet.names - before == names | {"k" * 65_535}
-    assert len(taken) >= 6
-    # Names, and quotes and commas about them.
-    assert max(taken) < 1024 * 1024 + 10_000
-    pair.inlet.want(set(), names)
-    pair.to_a.drain()
-    assert pair.outlet.names == before | {"k" * 65_535}
-
-
-def test_what_servers_tell_each_other_is_asked_for_first(pair):
-    pair.b._wanted |= {f"!{number}" for number in range(3000)}
-    pair.cut()
-    asked = []
-    pair.a.connected = lambda epoch: asked.append(set(pair.outlet.names))
-    pair.link()
-    assert CONTROL_TOPIC in asked[0]
-    assert f"{CONTROL_TOPIC}.{THERE}" in asked[0]
-    assert len(asked[0]) < 2000
 
 
 def test_what_is_queued_when_a_link_is_lost_counts_once(pair):
