@@ -223,6 +223,7 @@ class Life:
         """
         loop = asyncio.get_running_loop()
         lifespan = self.program.lifespan
+        supervisor = os.getppid()
         # Before anybody can connect: a signal that comes then is not lost, and does not kill.
         for one, function in signals.items():
             loop.add_signal_handler(one, function)
@@ -245,6 +246,9 @@ class Life:
         finally:
             for one in signals:
                 loop.remove_signal_handler(one)
+            if one_of_many and os.getppid() != supervisor:
+                # It was killed, and cannot do that.
+                remove_directory_for_sockets(self.program.options.get("backplane"))
 
     async def alone(self, notifier: Notifier) -> None:
         """Serve in a process without a supervisor."""
@@ -391,6 +395,15 @@ def directory_for_sockets() -> str:
         os.rmdir(directory)
         directory = tempfile.mkdtemp(prefix="fastws-", dir="/tmp")
     return directory
+
+
+def remove_directory_for_sockets(backplane: object) -> None:
+    """Remove the directory of this URL, if it is empty and its name one that we make."""
+    if isinstance(backplane, str) and backplane.startswith("local://"):
+        directory = backplane.removeprefix("local://")
+        if os.path.basename(directory).startswith("fastws-"):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 def loop_for(main: Coroutine[Any, Any, None]) -> None:

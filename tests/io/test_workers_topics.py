@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import pytest
-from supervised import bounded, client, is_gone, one_of_each, process, serving, until
+from supervised import bounded, children, client, is_gone, one_of_each, process, serving, until
 
 KEEPING = """
 import asyncio, json, logging, os, time
@@ -163,6 +163,18 @@ def test_the_sockets_between_workers_are_in_a_directory_that_goes_with_them(tmp_
         assert [name[:7] for name in os.listdir(home)] == ["fastws-"]
         server.signal(signal.SIGTERM)
         assert server.wait() == 0, server.rest()
+        assert os.listdir(home) == []
+
+
+def test_the_last_worker_of_a_supervisor_that_was_killed_removes_the_directory_between_them(tmp_path):
+    with (
+        tempfile.TemporaryDirectory() as home,
+        serving(tmp_path, "handlers:Room", workers=3, environment={"TMPDIR": home}) as server,
+    ):
+        workers = children(server.pid)
+        assert len(workers) >= 3
+        server.signal(signal.SIGKILL)
+        bounded(until(lambda: all(is_gone(pid) for pid in workers)))
         assert os.listdir(home) == []
 
 
