@@ -33,8 +33,8 @@ PREFIX = struct.Struct("!IB")
 HELLO, WANT, PING, PONG, PACKET = range(1, 6)
 LOST, BYE, FORGET = 10, 11, 12
 WATCH = 0.05  # seconds between looks at an outbox that was full
-MAX_NAMES = 1000  # of what is wanted, in one message, and about as many bytes
-MAX_WANT = 1024 * 1024
+MAX_NAMES = 1000  # in one WANT
+MAX_WANT = 1024 * 1024  # bytes of names in one WANT, and of WANTs that wait until changes are gathered
 MAX_BODY = HEADER_SIZE + 2 * MAX_NAME + MAX_FRAME
 
 
