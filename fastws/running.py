@@ -16,13 +16,18 @@ import signal
 import socket
 import ssl
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from fastws._kernels import kernels
+from fastws.backplane.among_workers import (
+    directory_for_sockets,
+    has_backplane,
+    remove_directory_for_sockets,
+    settle,
+)
 from fastws.checks import numbers
 from fastws.draining import RATE, TIMEOUT
 from fastws.listening import listen_for_workers, listen_unix
@@ -39,12 +44,8 @@ from fastws.workers import Duty, Post
 Lifespan = Callable[[Server], AbstractAsyncContextManager[Any]]
 
 BACKLOG = 4096
-# Bytes of a directory's name where a socket's path is to fit behind it.
-MAX_DIRECTORY = 81
 # Seconds between words for the service manager on how many connections there are.
 STATUS_PERIOD = 5.0
-# Seconds until a worker serves without what others keep.
-SETTLE = 2.0
 
 
 def run(
@@ -241,6 +242,7 @@ class Life:
         loop = asyncio.get_running_loop()
         lifespan = self.program.lifespan
         assert not isinstance(lifespan, str)
+        supervisor = os.getppid()
         # Before anybody can connect: a signal that comes then is not lost, and does not kill.
         for one, function in signals.items():
             loop.add_signal_handler(one, function)
@@ -252,8 +254,7 @@ class Life:
                         self.program.ready(server)
                     if one_of_many and server.backplane is not None:
                         # Who has it may be the one that ends when this one is ready.
-                        with contextlib.suppress(ConnectionError, asyncio.TimeoutError, TimeoutError):
-                            await asyncio.wait_for(server.backplane.settle(), SETTLE)
+                        await settle(server.backplane)
                     begun(server)
                     if self.asked:
                         self.end()
@@ -264,6 +265,9 @@ class Life:
         finally:
             for one in signals:
                 loop.remove_signal_handler(one)
+            if one_of_many and os.getppid() != supervisor:
+                # It was killed, and cannot do that.
+                remove_directory_for_sockets(self.program.options.get("backplane"))
 
     async def alone(self, notifier: Notifier) -> None:
         """Serve in a process without a supervisor."""
@@ -416,20 +420,6 @@ def supervise(
         if unix is not None and own:
             with contextlib.suppress(OSError):
                 os.unlink(unix)
-
-
-def has_backplane(options: dict[str, Any]) -> bool:
-    """Tell whether workers were told how to publish to each other, or not to."""
-    return options.get("backplane") is not None or "FASTWS_BACKPLANE" in os.environ
-
-
-def directory_for_sockets() -> str:
-    """Make a directory of our own, with a name that leaves room for a socket's (108 bytes on Linux)."""
-    directory = tempfile.mkdtemp(prefix="fastws-")
-    if len(os.fsencode(directory)) > MAX_DIRECTORY:
-        os.rmdir(directory)
-        directory = tempfile.mkdtemp(prefix="fastws-", dir="/tmp")
-    return directory
 
 
 def loop_for(main: Coroutine[Any, Any, None]) -> None:

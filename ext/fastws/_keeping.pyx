@@ -4,7 +4,7 @@ In: messages as they are published, here or elsewhere, and what other servers ha
 subscriber gets. Messages are known by their publisher's epoch and its sequence number.
 """
 
-import collections
+import itertools
 import time
 
 from libc.stdint cimport uint64_t
@@ -14,6 +14,9 @@ from fastws._fanout cimport Frames
 
 cdef enum:
     MAX_MERGED = 1024       # publishers that are known without a message in the history
+    GONE = 16               # messages let go of whose places may stay in a list however short
+
+cdef object ORDERS = itertools.count()
 
 
 cdef class Kept:
@@ -27,7 +30,7 @@ cdef class Kept:
         before: the `Kept` that this one takes the place of.
 
     Attributes:
-        merged: internal.
+        merged, begin, order: internal.
     """
 
     def __init__(self, retain, history, history_seconds, Kept before=None):
@@ -37,20 +40,46 @@ cdef class Kept:
             self.retained = {} if before is None or before.retained is None else before.retained
             self.let_go()
         if history is not None or history_seconds is not None:
-            held = () if before is None or before.history is None else before.history
-            self.history = collections.deque(held, maxlen=history)
+            self.max_history = history
             self.history_seconds = -1.0 if history_seconds is None else history_seconds
+            self.place(before.held() if before is not None else [])
 
     @property
     def limits(self):
         """What it was made with: retain, history, history_seconds."""
         if self.history is None:
             return self.max_retained, None, None
-        return self.max_retained, self.history.maxlen, None if self.history_seconds < 0 else self.history_seconds
+        return self.max_retained, self.max_history, None if self.history_seconds < 0 else self.history_seconds
 
     cdef bint is_empty(self) noexcept:
-        # Truth of a dict and of a deque cannot fail.
-        return not self.retained and not self.history
+        # Truth of a dict and the length of a list cannot fail.
+        return not self.retained and (self.history is None or self.begin - self.offset == len(self.history))
+
+    cdef list held(self):
+        """Return the history as a new list."""
+        return [] if self.history is None else self.history[self.begin - self.offset:]
+
+    cdef int place(self, list history) except -1:
+        """Have this history, its newest messages, at new places."""
+        self.history = history
+        self.offset = self.begin = 0
+        self.order = next(ORDERS)
+        if self.max_history is not None:
+            self.drop(len(history) - <Py_ssize_t>self.max_history)
+        return 0
+
+    cdef int drop(self, Py_ssize_t count) except -1:
+        """Let go of the first `count` of the history."""
+        cdef Py_ssize_t place
+        for place in range(self.begin - self.offset, self.begin - self.offset + count):
+            self.history[place] = None
+        if count > 0:
+            self.begin += count
+        # Seldom, and when it moves no more than it removes: each message costs the same, however many there are.
+        if self.begin - self.offset > GONE + len(self.history) // 2:
+            del self.history[:self.begin - self.offset]
+            self.offset = self.begin
+        return 0
 
     cdef int keep(self, str epoch, uint64_t sequence, Frames frames, str key, double wall) except -1:
         """Keep a message that is published now. `wall`: its time at the publisher, in seconds since 1970."""
@@ -59,6 +88,8 @@ cdef class Kept:
         if self.history is not None and sequence > <uint64_t>self.merged.get(epoch, 0):
             now = time.monotonic()
             self.history.append((epoch, sequence, now, frames, key, wall))
+            if self.max_history is not None and len(self.history) - self.begin + self.offset > self.max_history:
+                self.drop(1)
             self.expire(now)
         return 0
 
@@ -79,9 +110,11 @@ cdef class Kept:
 
     def expire(self, now):
         """Internal: let go of what is too old."""
+        cdef Py_ssize_t count = 0, first = self.begin - self.offset
         if self.history_seconds >= 0:
-            while self.history and now - self.history[0][2] > self.history_seconds:
-                self.history.popleft()
+            while first + count < len(self.history) and now - self.history[first + count][2] > self.history_seconds:
+                count += 1
+            self.drop(count)
 
     def replay(self, dict last, since):
         """
@@ -100,8 +133,7 @@ cdef class Kept:
         since = {epoch: number for epoch, number in since.items() if number or epoch in last}
         if since and not any(epoch in last for epoch in since):
             return [], False
-        frames = [] if self.history is None else [
-            entry[3] for entry in self.history if entry[1] > since.get(entry[0], 0)]
+        frames = [entry[3] for entry in self.held() if entry[1] > since.get(entry[0], 0)]
         missed = 0
         for epoch, number in last.items():
             if since.get(epoch, 0) > number:
@@ -111,12 +143,35 @@ cdef class Kept:
 
     def entries(self):
         """Return the history, and what is retained: lists of (epoch, sequence, wall, key, frame)."""
-        return ([] if self.history is None else [
-                    (epoch, sequence, wall, key, (<Frames>frames).frames[0])
-                    for epoch, sequence, _, frames, key, wall in self.history],
-                [] if self.retained is None else [
-                    (epoch, sequence, wall, key, (<Frames>frames).frames[0])
-                    for key, (epoch, sequence, wall, frames) in self.retained.items()])
+        return [entry_of(message) for message in self.held()], self.values()
+
+    def values(self):
+        """Internal: return what is retained, as `entries` does."""
+        return [] if self.retained is None else [
+            (epoch, sequence, wall, key, (<Frames>frames).frames[0])
+            for key, (epoch, sequence, wall, frames) in self.retained.items()]
+
+    def value(self, str key):
+        """Internal: return what is retained of a key, as `entries` does, or None."""
+        if self.retained is None or key not in self.retained:
+            return None
+        epoch, sequence, wall, frames = self.retained[key]
+        return epoch, sequence, wall, key, (<Frames>frames).frames[0]
+
+    def part(self, Py_ssize_t place, Py_ssize_t count):
+        """Internal: return up to so many messages of the history from a place on, as `entries` does."""
+        place = max(place, self.begin) - self.offset
+        return [] if self.history is None else [entry_of(message) for message in self.history[place:place + count]]
+
+    def place_behind(self, str epoch, uint64_t sequence):
+        """Internal: return the place behind the publisher's last message up to this number. Cost: what is behind."""
+        cdef Py_ssize_t place = 0 if self.history is None else len(self.history)
+        while place > self.begin - self.offset:
+            message = self.history[place - 1]
+            if message[0] == epoch and message[1] <= sequence:
+                break
+            place -= 1
+        return self.offset + place
 
     def merge(self, list history, list retained):
         """
@@ -138,7 +193,8 @@ cdef class Kept:
         if self.history is not None and history:
             now = time.monotonic()
             today = time.time()
-            held = dict.fromkeys([entry[:2] for entry in self.history])
+            mine = self.held()
+            held = dict.fromkeys([entry[:2] for entry in mine])
             order = []
             for epoch, sequence, wall, key, frame in history:
                 if (epoch, sequence) not in held:
@@ -146,24 +202,29 @@ cdef class Kept:
                     held[epoch, sequence] = None
                 self.merged[epoch] = max(sequence, self.merged.get(epoch, 0))
             # By age, and of one publisher by number whatever its clock says: so numbers rise, and ages are of the past.
-            order.extend(self.history)
-            order.sort(key=lambda entry: entry[2])
-            numbers = {}
-            for entry in order:
-                numbers.setdefault(entry[0], []).append(entry)
-            for entries in numbers.values():
-                entries.sort(key=lambda entry: -entry[1])
-            self.history.clear()
-            self.history.extend([numbers[entry[0]].pop() for entry in order])
+            if order:
+                order.extend(mine)
+                order.sort(key=lambda entry: entry[2])
+                numbers = {}
+                for entry in order:
+                    numbers.setdefault(entry[0], []).append(entry)
+                for entries in numbers.values():
+                    entries.sort(key=lambda entry: -entry[1])
+                self.place([numbers[entry[0]].pop() for entry in order])
             self.expire(now)
             if len(self.merged) > MAX_MERGED:
-                held = dict.fromkeys([entry[0] for entry in self.history])
+                held = dict.fromkeys([entry[0] for entry in self.held()])
                 self.merged = {epoch: number for epoch, number in self.merged.items() if epoch in held}
 
 
 cdef dict heard(dict positions):
     """Return positions without those at 0: nothing was heard of these publishers."""
     return {epoch: number for epoch, number in positions.items() if number}
+
+
+cdef tuple entry_of(tuple message):
+    epoch, sequence, _, frames, key, wall = message
+    return epoch, sequence, wall, key, (<Frames>frames).frames[0]
 
 
 cdef Frames adopted(bytes frame):

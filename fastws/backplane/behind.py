@@ -1,18 +1,24 @@
 """What a link has still to send of one topic, of which its publisher keeps messages.
 
-In: what is kept, as it is now, and which of it has left. Out: what is due, in its order. Only numbers are
-held here, no messages: what is let go of meanwhile is not sent.
+In: what is kept, as it is now. Out: what is due, in its order. Only numbers and keys are held here, no
+messages: what is let go of meanwhile is not sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import collections
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from fastws.backplane.engine import Entry
+
+if TYPE_CHECKING:
+    from fastws._keeping import Kept
 
 # Of what is due: PAST are messages of a history from before it was asked for. Those that were published since
 # are LATE. LAST are values that are retained. Who gets a run of PAST, or of LAST, takes it over when it ENDS.
 PAST, LAST, ENDS, LATE = range(6, 10)
+PART = 64  # messages that are looked at together
 
 
 class Behind:
@@ -34,9 +40,12 @@ class Behind:
         "_after",
         "_boundary",
         "_here",
+        "_keys",
         "_open",
+        "_order",
+        "_others",
         "_past",
-        "_retained",
+        "_place",
         "_start",
         "_values",
         "last",
@@ -52,8 +61,15 @@ class Behind:
         self._open = False  # a run of LAST has to end
         self._start = 0 if whole else number
         self._after: dict[str, int] = {} if whole else {here: number}  # what was sent of histories
-        self._retained: set[tuple[str, int]] = set()  # values that were retained of late
-        self._values: set[tuple[str, int]] | None = None  # those of them that were sent
+        self._order: int | None = (
+            None  # of what is kept, in which the next is to be looked for from a place on
+        )
+        self._place = 0
+        self._others: set[str] = set()
+        self._keys: collections.deque[str | None] = (
+            collections.deque()
+        )  # whose values were due at the last look
+        self._values: set[tuple[str, int]] = set()  # of those that are retained, which were sent
 
     def again(self) -> None:
         """Begin anew: all that is kept is due."""
@@ -62,52 +78,82 @@ class Behind:
         self.whole = self._past = True
         self._start = 0
         self._after = {}
-        self._values = None
+        self._order = None
+        self._keys.clear()
+        self._values.clear()
 
-    def due(
-        self, history: list[Entry], retained: list[Entry], others: Collection[str]
-    ) -> Iterator[tuple[int, Entry | None]]:
+    def due(self, kept: Kept | None, others: set[str]) -> Iterator[tuple[int, Entry | None]]:
         """
-        Yield what is to be sent, until it is left alone; each is to be noted with `sent` before the next.
+        Yield what is to be sent, until it is left alone; each counts as sent when the next is asked for.
 
         Args:
-            history, retained: what is kept.
+            kept: what is kept now; nothing of it may change until the iterator is left alone.
             others: epochs of servers that send what is theirs themselves.
+
+        Cost: that of what is yielded and of what it passes over; both are passed over once.
         """
-        self._retained = {entry[:2] for entry in retained}
-        if self._values is not None:
-            self._values &= self._retained
         if self._past:
-            for entry in history:
+            if others != self._others:
+                self._order, self._others = None, others
+            for entry in self._history(kept):
                 epoch, number = entry[:2]
                 is_past = number <= self._boundary if epoch == self._here else epoch not in others
                 if is_past and number > self._after.get(epoch, 0):
                     yield PAST, entry
+                    self._note(kept, entry)
             yield ENDS, None
-        for entry in history:
-            epoch, number = entry[:2]
-            if epoch == self._here and number > max(self._boundary, self._after.get(epoch, 0)):
+            self._past, self._order = False, None
+        for entry in self._history(kept):
+            if entry[0] == self._here and entry[1] > max(self._boundary, self._after.get(self._here, 0)):
                 yield LATE, entry
-        for entry in retained:
-            epoch, number = entry[:2]
-            is_due = self._start < number <= self.last if epoch == self._here else self.whole
-            if is_due and epoch not in others and not (self._values and entry[:2] in self._values):
-                yield LAST, entry
+                self._note(kept, entry)
+        for entry in self._retained(kept, others):
+            yield LAST, entry
+            self._open = True
+            self._values.add(entry[:2])
         if self._open:
             yield ENDS, None
+            self._open = False
 
-    def sent(self, kind: int, entry: Entry | None) -> None:
-        """Note that what was due is on its way, or never will be."""
-        if entry is None:
-            self._past = self._open = False
-            return
-        self._open = self._open or kind == LAST
-        if kind != LAST:
-            self._after[entry[0]] = entry[1]
-        if entry[:2] in self._retained:
-            if self._values is None:
-                self._values = set()
+    def _note(self, kept: Kept | None, entry: Entry) -> None:
+        self._after[entry[0]] = entry[1]
+        value = None if kept is None else kept.value(entry[3])
+        if value is not None and value[:2] == entry[:2]:
             self._values.add(entry[:2])
+
+    def _history(self, kept: Kept | None) -> Iterator[Entry]:
+        """Yield of a history what comes from the place on at which this was left alone."""
+        if kept is None:
+            return
+        if kept.order != self._order:
+            number = max(self._boundary, self._after.get(self._here, 0))
+            self._place = 0 if self._past else kept.place_behind(self._here, number)
+            self._order = kept.order
+        self._place = max(self._place, kept.begin)
+        while part := kept.part(self._place, PART):
+            for entry in part:
+                yield entry
+                self._place += 1
+
+    def _retained(self, kept: Kept | None, others: set[str]) -> Iterator[Entry]:
+        """Yield the values that are due, of all that are retained now."""
+        while kept is not None:
+            if not self._keys:
+                entries = kept.values()
+                self._values.intersection_update([entry[:2] for entry in entries])
+                self._keys.extend(entry[3] for entry in entries if self._is_due(entry, others))
+                if not self._keys:
+                    return
+            while self._keys:
+                value = kept.value(self._keys[0])
+                if value is not None and self._is_due(value, others):
+                    yield value
+                self._keys.popleft()
+
+    def _is_due(self, value: Entry, others: set[str]) -> bool:
+        epoch, number = value[:2]
+        is_due = self._start < number <= self.last if epoch == self._here else self.whole
+        return is_due and epoch not in others and value[:2] not in self._values
 
     def was_counted(self, kind: int, entry: Entry) -> bool:
         """Return whether a message that cannot be sent was counted when it was published."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from fastws._topics import expression_of as expression_of
 
 if TYPE_CHECKING:
+    from fastws._keeping import Kept
+
     Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 # epoch, sequence, seconds since 1970, key, frame
@@ -74,7 +76,7 @@ class Receiver(Protocol):
     def recovered(self, name: str, history: list[Entry], retained: list[Entry], held: list[bytes]) -> None:
         """Take what was kept of a topic, and packets of it that came while it was fetched."""
 
-    def kept(self, name: str) -> tuple[list[Entry], list[Entry]] | None:
+    def kept(self, name: str) -> Kept | None:
         """Return what is kept here of a topic, its history and what is retained."""
 
     def number(self, name: str) -> int:
@@ -109,6 +111,8 @@ class Backplane(abc.ABC):
     # Whether it can hand packets over now, and whether it tells others itself of those that it dropped.
     up = True
     tells_loss = False
+    # Messages that came of what others keep; as long as there come more, it is worth waiting in `settle`.
+    fetched = 0
 
     @property
     def alone(self) -> bool:

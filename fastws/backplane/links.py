@@ -8,8 +8,8 @@
 The dialler says who it is (HELLO, its epoch) and what it wants (WANT, JSON with added and removed names and
 what it keeps); PING is answered with PONG, once what was asked for before has been sent. The other sends
 PACKETs that are wanted; of what it keeps itself PAST and LAST packets, of history and of what is retained,
-then ENDS with the topic's name; LATE packets, which its outbox had no room for; LOST with a count of those
-that will not come; BYE at the end when all have.
+then ENDS with the topic's name, or FORGET when no more of it comes; LATE packets, which its outbox had no
+room for; LOST with a count of those that will not come; BYE at the end when all have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import json
 import struct
 from typing import TYPE_CHECKING, cast
 
-from fastws._packets import HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
+from fastws._packets import CONTROL_TOPIC, HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
 from fastws.backplane.behind import ENDS, LAST, LATE, PAST, Behind
 from fastws.backplane.engine import Entry, Keep, expression_of
 
@@ -31,13 +31,24 @@ if TYPE_CHECKING:
 
 PREFIX = struct.Struct("!IB")
 HELLO, WANT, PING, PONG, PACKET = range(1, 6)
-LOST, BYE = 10, 11
+LOST, BYE, FORGET = 10, 11, 12
 WATCH = 0.05  # seconds between looks at an outbox that was full
+MAX_NAMES = 1000  # in one WANT
+MAX_WANT = 1024 * 1024  # bytes of names in one WANT, and of WANTs that wait until changes are gathered
 MAX_BODY = HEADER_SIZE + 2 * MAX_NAME + MAX_FRAME
 
 
 def message(kind: int, body: bytes = b"") -> bytes:
     return PREFIX.pack(len(body), kind) + body
+
+
+def size_of(name: str) -> int | None:
+    """Return the bytes of a name; None for one that no packet can have, so that asking for it is no use."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return None
+    return size if size <= MAX_NAME else None
 
 
 def said_of(kind: int, name: str, entry: Entry | None) -> bytes:
@@ -107,11 +118,16 @@ class Inlet(Link):
         self.clean = False
         self._pings: collections.deque[asyncio.Future[None]] = collections.deque()
         self._kept: dict[str, tuple[list[Entry], list[Entry]]] = {}  # by topic, until it ENDS
+        self._paused = False
+        self._said: set[str] | None = None  # what the other end knows, where that is no more what is wanted
+        self._held = 0  # pings that come after that
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.set_write_buffer_limits(high=MAX_WANT, low=MAX_WANT // 4)
         self._write(message(HELLO, bytes.fromhex(self.engine.receiver.epoch)))
-        self.want(self.engine.receiver.wanted(), set())
+        self._ask(self.engine.receiver.wanted(), set())
         # Now, and not when who dialled hears of it: what is wanted from here on is said here, too.
         self.engine.inlets[self.epoch] = self
 
@@ -119,10 +135,47 @@ class Inlet(Link):
         if self.transport is not None:
             self.transport.write(data)
 
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Say what has changed since there was room for it."""
+        self._paused = False
+        if self._said is not None:
+            wanted, said = self.engine.receiver.wanted(), self._said
+            self._said = None
+            self._ask(wanted - said, said - wanted)
+        self._write(self._held * message(PING))
+        self._held = 0
+
     def want(self, added: set[str], removed: set[str]) -> None:
+        if not self._paused:
+            self._ask(added, removed)
+            return
+        # Who is stopped reads nothing: what waits for it must not grow with each change.
+        if self._said is None:
+            self._said = self.engine.receiver.wanted() | removed
+        self._said -= added
+
+    def _ask(self, added: set[str], removed: set[str]) -> None:
         rules = self.engine.receiver.rules()
-        body = {"add": sorted(added), "remove": sorted(removed), "keep": sorted(added & rules.keys())}
-        self._write(message(WANT, json.dumps(body).encode()))
+        body: dict[str, list[str]] = {"add": [], "remove": [], "keep": []}
+        count = size = 0
+        # What servers tell each other goes first: it is said as soon as the first message has come.
+        for name in sorted(added | removed, key=lambda name: (not name.startswith(CONTROL_TOPIC), name)):
+            length = size_of(name)
+            if length is None:
+                continue
+            if count == MAX_NAMES or size + length > MAX_WANT:
+                self._write(message(WANT, json.dumps(body, ensure_ascii=False).encode()))
+                body = {"add": [], "remove": [], "keep": []}
+                count = size = 0
+            body["add" if name in added else "remove"].append(name)
+            if name in added and name in rules:
+                body["keep"].append(name)
+            count += 1
+            size += length
+        self._write(message(WANT, json.dumps(body, ensure_ascii=False).encode()))
 
     async def ping(self) -> None:
         """Wait until the other end has taken all that was said. Raises: ConnectionError when it is gone."""
@@ -130,7 +183,10 @@ class Inlet(Link):
             raise ConnectionError("not connected to a server of this host")
         pong: asyncio.Future[None] = self.engine.receiver.loop.create_future()
         self._pings.append(pong)
-        self._write(message(PING))
+        if self._paused:
+            self._held += 1
+        else:
+            self._write(message(PING))
         await pong
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -142,6 +198,13 @@ class Inlet(Link):
                 pong.set_exception(ConnectionError("a server of this host is gone"))
         self._pings.clear()
 
+    def take_over(self) -> None:
+        """Make do with what has come of what the other end kept: it is gone, and no more will come."""
+        # Not before: of one that comes back, what follows would pass for news.
+        kept, self._kept = self._kept, {}
+        for name, (history, retained) in kept.items():
+            self.engine.receiver.recovered(name, history, retained, [])
+
     def take(self, kind: int, body: bytes) -> None:
         receiver = self.engine.receiver
         if kind == PACKET:
@@ -152,9 +215,12 @@ class Inlet(Link):
             packet = unpack(body)
             entry = (packet.epoch, packet.sequence, packet.wall, packet.key, packet.frame)
             self._kept.setdefault(packet.topic, ([], []))[kind == LAST].append(entry)
+            self.engine.fetched += 1
         elif kind == ENDS:
             name = body.decode()
             receiver.recovered(name, *self._kept.pop(name, ([], [])), [])
+        elif kind == FORGET:
+            self._kept.pop(body.decode(), None)
         elif kind == LOST:
             receiver.gap(None)
         elif kind == PONG and self._pings:
@@ -187,6 +253,7 @@ class Outlet(Link):
         self._waiting: list[bytes] = []
         self._size = 0
         self._lost = 0
+        self._written = 0
         self._looking: asyncio.TimerHandle | None = None
         self._ending = False
         self._asked = False
@@ -202,7 +269,9 @@ class Outlet(Link):
         super().connection_lost(error)
         # What has not left is lost with the process that it was for, or with the connection to it.
         stats = self.engine.receiver.stats
-        stats.in_doubt += sum(is_message(said[PREFIX.size :]) for said in self._waiting)
+        under_way = sum(said[4] == PACKET and is_message(said[PREFIX.size :]) for said in self._waiting)
+        stats.sent -= under_way
+        stats.in_doubt += under_way
         stats.dropped += sum(behind.late for behind in self.behind.values())
         self._waiting.clear()
         self.behind.clear()
@@ -210,6 +279,18 @@ class Outlet(Link):
             self._looking.cancel()
         self.engine.outlets.discard(self)
         self.engine.routes.clear()
+
+    def _say(self, said: bytes) -> None:
+        """Queue a message of the link's own behind what waits."""
+        if not self._waiting:
+            self.engine.receiver.loop.call_soon(self.flush)
+        self._waiting.append(said)
+        self._size += len(said)
+
+    @property
+    def handed_over(self) -> int:
+        """How many bytes have left the outbox."""
+        return self._written - (0 if self.transport is None else self.transport.get_write_buffer_size())
 
     def wants(self, topic: str) -> bool:
         return topic in self.names or any(one.fullmatch(topic) for one in self.patterns.values())
@@ -225,10 +306,7 @@ class Outlet(Link):
         if (full or topic in self.behind) and not self._passes(topic, packet, keep, full):
             return
         self.engine.receiver.stats.sent += is_message(packet)
-        if not self._waiting:
-            self.engine.receiver.loop.call_soon(self.flush)
-        self._waiting.append(said)
-        self._size += len(said)
+        self._say(said)
 
     def _passes(self, topic: str, packet: bytes, keep: Keep | None, full: bool) -> bool:
         """Put a packet off, or drop it. Returns: whether it may be sent all the same."""
@@ -253,6 +331,7 @@ class Outlet(Link):
     def flush(self) -> None:
         if self.transport is not None and self._waiting:
             self.transport.write(b"".join(self._waiting))
+            self._written += self._size
             self._waiting.clear()
             self._size = 0
 
@@ -281,7 +360,9 @@ class Outlet(Link):
             parts.append(self._pings * message(PONG))
             self._pings = 0
         if parts:
-            self.transport.write(b"".join(parts))
+            data = b"".join(parts)
+            self.transport.write(data)
+            self._written += len(data)
         if self._lost or self.behind:
             drained = self.transport.get_write_buffer_size() <= low
             self._watch(0.0 if parts and drained else WATCH)
@@ -295,7 +376,7 @@ class Outlet(Link):
         others = self.engine.epochs() - {receiver.epoch} | {self.epoch or ""}
         while self.behind:
             name, behind = next(iter(self.behind.items()))
-            for kind, entry in behind.due(*(receiver.kept(name) or ([], [])), others):
+            for kind, entry in behind.due(receiver.kept(name), others):
                 said = said_of(kind, name, entry)
                 if not said:
                     pass  # no packet holds it, and it was counted when it was published
@@ -311,7 +392,6 @@ class Outlet(Link):
                     if kind == LATE:
                         receiver.stats.sent += 1
                         behind.late = max(behind.late - 1, 0)
-                behind.sent(kind, entry)
             # What is left over was let go of, or is too large.
             del self.behind[name]
             receiver.stats.dropped += behind.late
@@ -342,9 +422,12 @@ class Outlet(Link):
             self.names.discard(name)
             self.patterns.pop(name, None)
         self.engine.routes.clear()
-        for name in [name for name in self.behind if not self.wants(name)] if said["remove"] else ():
-            del self.behind[name]
         receiver = self.engine.receiver
+        for name in [name for name in self.behind if not self.wants(name)] if said["remove"] else ():
+            behind = self.behind.pop(name)
+            receiver.stats.dropped += behind.late
+            if behind.whole:
+                self._say(said_of(FORGET, name, None))
         for name in {name for rule in said["keep"] for name in receiver.kept_names(rule)}:
             if name in self.behind:
                 self.behind[name].again()

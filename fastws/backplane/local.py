@@ -17,10 +17,15 @@ from fastws.backplane.engine import Backplane, Delays, Keep, Receiver
 from fastws.backplane.links import Inlet, Outlet
 
 SOCKET = re.compile(r"([0-9a-f]{16})\.sock")
-# Seconds for others to answer when the server starts.
-START = 5.0
+# Seconds for others to answer when the server starts: one may be stuck, and what comes later is in time.
+START = 0.3
+# Seconds after which others do not answer who settles, while nothing comes.
+SETTLE = 5.0
 # Seconds after which a link that is cut was a good one.
 STEADY = 5.0
+# Seconds at the end for what others have asked for: as long as it goes on, and in all.
+STILL = 3.0
+ENDING = 10.0
 MAX_PATH = 107  # bytes that sockaddr_un has for a name
 MAX_ROUTES = 65536
 
@@ -95,24 +100,20 @@ class LocalBackplane(Backplane):
             if match is not None:
                 self.meet(match[1])
         try:
-            await self._linked(START)
+            await asyncio.wait_for(self._linked(), START)
         except (ConnectionError, asyncio.TimeoutError, TimeoutError):
-            self.receiver.logger.warning("backplane: not all servers in %r answer", self._directory)
+            self.receiver.logger.info("backplane: not all servers in %r answer yet", self._directory)
 
     async def close(self) -> None:
+        """Hand over what waits, and what others have asked for, as long as they go on taking it."""
         self._closing = True
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         if self._server is not None:
             self._server.close()
-        ends = [outlet.over for outlet in self.outlets]
         for outlet in list(self.outlets):
             outlet.bye()
-        if ends:
-            await asyncio.wait(ends, timeout=1.0)
-        for outlet in list(self.outlets):
-            if outlet.transport is not None:
-                outlet.transport.abort()
+        await asyncio.gather(*(self._emptied(outlet) for outlet in list(self.outlets)))
         tasks = list(self._dialling.values())
         for task in tasks:
             task.cancel()
@@ -120,6 +121,17 @@ class LocalBackplane(Backplane):
         if self._server is not None:
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self._server.wait_closed(), 1.0)
+
+    async def _emptied(self, outlet: Outlet) -> None:
+        """Wait until a link has ended, and cut it when it takes too long."""
+        loop = self.receiver.loop
+        end = loop.time() + ENDING
+        handed_over = -1
+        while outlet.transport is not None and loop.time() < end and handed_over < outlet.handed_over:
+            handed_over = outlet.handed_over
+            await asyncio.wait([outlet.over], timeout=min(STILL, max(end - loop.time(), 0.0)))
+        if outlet.transport is not None:
+            outlet.transport.abort()
 
     def meet(self, epoch: str) -> None:
         """Dial a server that is there."""
@@ -159,6 +171,8 @@ class LocalBackplane(Backplane):
                 if not inlet.clean:
                     self.receiver.gap(None)
                     await asyncio.sleep(delays.next())
+            if inlet is not None:
+                inlet.take_over()
         finally:
             self._dialling.pop(epoch, None)
             self._changed.set()
@@ -168,20 +182,24 @@ class LocalBackplane(Backplane):
                     await inlet.over
             self.receiver.gone(epoch)
 
-    async def _linked(self, timeout: float) -> None:
-        async def wait() -> None:
-            while self._dialling.keys() - self.inlets.keys():
-                self._changed.clear()
-                await self._changed.wait()
-            await asyncio.gather(*(inlet.ping() for inlet in list(self.inlets.values())))
-
-        await asyncio.wait_for(wait(), timeout)
+    async def _linked(self) -> None:
+        while self._dialling.keys() - self.inlets.keys():
+            self._changed.clear()
+            await self._changed.wait()
+        await asyncio.gather(*(inlet.ping() for inlet in list(self.inlets.values())))
 
     async def settle(self) -> None:
+        linked = self.receiver.loop.create_task(self._linked())
         try:
-            await self._linked(START)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise ConnectionError(f"not all servers in {self._directory!r} answer") from None
+            fetched = -1
+            while not linked.done() and fetched < self.fetched:
+                fetched = self.fetched
+                await asyncio.wait([linked], timeout=SETTLE)
+            if not linked.done():
+                raise ConnectionError(f"not all servers in {self._directory!r} answer")
+            await linked
+        finally:
+            linked.cancel()
 
     def want(self, added: set[str], removed: set[str]) -> None:
         for inlet in self.inlets.values():

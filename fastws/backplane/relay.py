@@ -18,6 +18,7 @@ from fastws.backplane.roster import Roster
 from fastws.log import report
 
 if TYPE_CHECKING:
+    from fastws._keeping import Kept
     from fastws._topics import Topic, Topics
     from fastws.backplane.engine import Logger
 
@@ -211,10 +212,10 @@ class Relay:
         expression = expression_of(rule)
         return [topic.name for topic in keeping(self._topics) if expression.fullmatch(topic.name)]
 
-    def kept(self, name: str) -> tuple[list[Entry], list[Entry]] | None:
-        """Return what is kept here of a topic, its history and what is retained."""
+    def kept(self, name: str) -> Kept | None:
+        """Return what is kept here of a topic."""
         topic = self._topics.find(name)
-        return None if topic is None or topic.kept is None else topic.kept.entries()
+        return None if topic is None else topic.kept
 
     def number(self, name: str) -> int:
         """Return the number of the last message that was published here for a topic."""

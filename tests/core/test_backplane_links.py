@@ -3,157 +3,14 @@
 Its outbox stays within the limit whatever is published, and then everything is sent once or counted once.
 """
 
-import asyncio
 import collections
-import logging
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from linking import GONE, LIMIT, Pair
 
-from fastws._topics import Topics
-from fastws.backplane.links import PING, Inlet, Outlet, message
-from fastws.backplane.local import LocalBackplane
-from fastws.backplane.relay import Relay
-
-HERE, THERE, GONE = "0a" * 8, "0b" * 8, "0c" * 8
-LIMIT = 4000
-DEFAULTS = {"policy": "close", "max_bytes": 1, "max_frames": 1, "on_join": None, "on_leave": None}
-
-
-class Loop:
-    """Holds what an event loop would call, until `turn`."""
-
-    def __init__(self):
-        self.ready = collections.deque()
-
-    def create_future(self):
-        return asyncio.Future(loop=self)
-
-    def get_debug(self):
-        return False
-
-    def is_closed(self):
-        return False
-
-    def call_soon(self, call, *args, context=None):
-        handle = asyncio.Handle(call, args, self)
-        self.ready.append(handle)
-        return handle
-
-    def call_later(self, delay, call, *args):
-        return self.call_soon(call, *args)
-
-    def turn(self):
-        for _ in range(len(self.ready)):
-            handle = self.ready.popleft()
-            if not handle.cancelled():
-                handle._run()
-
-
-class Wire:
-    """A transport; what is written stays in its outbox until it is drained."""
-
-    def __init__(self, end):
-        self.waiting = bytearray()
-        self.most = self.low = 0
-        self.end = end
-        self.closing = False
-
-    def write(self, data):
-        self.waiting += data
-        self.most = max(self.most, len(self.waiting))
-
-    def get_write_buffer_size(self):
-        return len(self.waiting)
-
-    def set_write_buffer_limits(self, high, low):
-        self.low = low
-
-    def is_closing(self):
-        return self.closing
-
-    def close(self):
-        self.closing = True
-
-    def abort(self):
-        raise AssertionError("a message was refused")
-
-    def drain(self, size=None):
-        """Hand over so many bytes, or all. Returns: whether the outbox was full and is no more."""
-        was_full = len(self.waiting) > self.low
-        size = len(self.waiting) if size is None else size
-        data = bytes(self.waiting[:size])
-        del self.waiting[:size]
-        self.end.data_received(data)
-        return was_full and len(self.waiting) <= self.low
-
-
-class Pair:
-    """Two servers, and the link over which one is sent what the other publishes."""
-
-    def __init__(self, limit=LIMIT):
-        self.loop = Loop()
-        self.gaps = []
-        self.a, self.b = self._server(HERE, limit), self._server(THERE, limit)
-        self.link()
-
-    def _server(self, epoch, limit):
-        logger = logging.getLogger("test")
-        topics = Topics(logger, epoch)
-        relay = Relay(
-            topics, lambda relay: LocalBackplane("/x", relay, limit), self.loop, logger, self.gaps.append
-        )
-        relay.engine._closing = True  # it dials nobody
-        topics.attach(relay)
-        relay.topics = topics
-        return relay
-
-    def link(self):
-        """Connect the two, for the first time or again."""
-        self.outlet, self.inlet = Outlet(self.a.engine), Inlet(self.b.engine, HERE)
-        self.to_b, self.to_a = Wire(self.inlet), Wire(self.outlet)
-        self.outlet.connection_made(self.to_b)
-        self.inlet.connection_made(self.to_a)
-        self.to_a.drain()
-
-    def cut(self):
-        for end in (self.outlet, self.inlet):
-            end.connection_lost(None)
-
-    def declare(self, *servers, name="t", **options):
-        options = {"retain": 0, "history": None, "history_seconds": None, **options}
-        for server in servers:
-            server.topics.declare(name, {**DEFAULTS, **options})
-            server.flush()
-            self.to_a.drain()
-
-    def publish(self, text, name="t", key=None):
-        self.a.topics.publish_message(name, text, None, None, key, None)
-
-    def drain(self, size=None):
-        if self.to_b.drain(size):
-            self.outlet.resume_writing()
-        self.to_a.drain()
-
-    def turn(self):
-        self.loop.turn()
-        self.drain()
-
-    def rest(self):
-        """Go on until nothing is left to be done."""
-        for _ in range(1000):
-            if not self.loop.ready and not self.to_b.waiting and not self.to_a.waiting:
-                return
-            self.turn()
-        raise AssertionError("it goes round and round")
-
-    def numbers(self, server, name="t"):
-        """Return the numbers of what the first server has published, as another has them in its history."""
-        return [entry[1] for entry in server.kept(name)[0] if entry[0] == HERE]
-
-    def values(self, server, name="t"):
-        return {(entry[3], entry[1]) for entry in server.kept(name)[1] if entry[0] == HERE}
+from fastws.backplane.links import PING, message
 
 
 @pytest.fixture
@@ -216,6 +73,45 @@ def test_a_history_that_was_asked_for_comes_in_parts_before_what_is_published_me
     assert pair.b.topics.find("t").received == 100
 
 
+@pytest.mark.parametrize(("options", "key"), [({"history": 20_000}, False), ({"retain": 20_000}, True)])
+def test_what_catching_up_costs_grows_with_what_is_kept_and_no_faster(pair, monkeypatch, options, key):
+    looked = collections.Counter()
+
+    class Counting:
+        def __init__(self, kept):
+            self.kept = kept
+
+        def __getattr__(self, name):
+            return getattr(self.kept, name)
+
+        def part(self, place, count):
+            looked["part"] += len(found := self.kept.part(place, count))
+            return found
+
+        def values(self):
+            looked["values"] += len(found := self.kept.values())
+            return found
+
+        def entries(self):
+            raise AssertionError("all that is kept was looked at")
+
+    pair.declare(pair.a, **options)
+    for number in range(20_000):
+        pair.publish("x", key=str(number) if key else None)
+    kept = pair.a.kept
+    monkeypatch.setattr(pair.a, "kept", lambda name: Counting(kept(name)))
+    pair.declare(pair.b, **options)
+    for _ in range(100):
+        pair.publish("y", key="y")
+        pair.turn()
+    pair.rest()
+    monkeypatch.undo()
+    # In hundreds of parts.
+    assert sum(looked.values()) < 100_000
+    assert pair.numbers(pair.b) == pair.numbers(pair.a)
+    assert pair.values(pair.b) == pair.values(pair.a)
+
+
 def test_what_is_asked_for_again_after_a_cut_is_news_from_where_it_was(pair):
     pair.declare(pair.a, pair.b, history=1000)
     for number in range(1, 11):
@@ -268,8 +164,10 @@ def test_what_servers_kept_of_one_that_is_gone_is_past(pair):
     pair.declare(pair.b, history=1000)
     pair.publish("2")
     pair.rest()
-    assert [entry[:2] for entry in pair.b.kept("t")[0]] == [entry[:2] for entry in pair.a.kept("t")[0]]
-    assert len(pair.b.kept("t")[0]) == 302
+    assert [entry[:2] for entry in pair.b.kept("t").entries()[0]] == [
+        entry[:2] for entry in pair.a.kept("t").entries()[0]
+    ]
+    assert len(pair.b.kept("t").entries()[0]) == 302
     assert (pair.b.stats.received, pair.b.stats.missing) == (1, 0)
 
 
@@ -378,6 +276,39 @@ def test_what_is_wanted_no_more_is_not_caught_up_in(pair):
     pair.inlet.want(set(), {"t"})
     pair.to_a.drain()
     assert not pair.outlet.behind
+    pair.rest()
+    stats = pair.a.stats
+    assert stats.sent > 0 < stats.dropped
+    assert stats.sent + stats.dropped == 500
+
+
+def test_what_has_come_of_a_history_that_is_wanted_no_more_is_forgotten(pair):
+    pair.declare(pair.a, history=1000)
+    for number in range(1, 501):
+        pair.publish(str(number))
+    pair.declare(pair.b, history=1000)
+    pair.drain()
+    assert pair.inlet._kept
+    pair.inlet.want(set(), {"t"})
+    pair.rest()
+    assert not pair.inlet._kept
+    # Asked for again it is whole, and no news.
+    pair.inlet.want({"t"}, set())
+    pair.rest()
+    assert pair.numbers(pair.b) == list(range(1, 501))
+    assert pair.b.stats.received == 0
+
+
+def test_what_is_queued_when_a_link_is_lost_counts_once(pair):
+    pair.declare(pair.b, history=1)
+    for number in range(1, 11):
+        pair.publish(str(number))
+    pair.rest()
+    for number in range(11, 31):
+        pair.publish(str(number))
+    pair.cut()
+    stats = pair.a.stats
+    assert (stats.sent, stats.in_doubt, stats.dropped) == (10, 20, 0)
 
 
 def test_what_waits_when_a_link_is_lost_counts_as_dropped(pair):

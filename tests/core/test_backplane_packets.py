@@ -223,6 +223,41 @@ def test_a_topic_that_is_declared_to_retain_less_lets_go_of_the_oldest_values():
     assert [entry[1] for entry in topic.kept.entries()[1]] == [9, 10]
 
 
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 20), st.integers(1, 7))
+def test_a_history_is_read_in_parts_from_places_that_last(bursts, history, size):
+    here = topics()
+    topic = kept_topic(here, history=history)
+    found, place, last = [], 0, 0
+    for burst in bursts:
+        for _ in range(burst):
+            last += 1
+            receive(here, OTHER, last)
+        place = max(place, topic.kept.begin)
+        while part := topic.kept.part(place, size):
+            found += [entry[1] for entry in part]
+            place += len(part)
+        assert found[-history:] == numbers(topic) == list(range(max(1, last - history + 1), last + 1))
+        assert topic.kept.place_behind(OTHER, last) == place
+        assert topic.kept.place_behind(OTHER, last - 1) == place - 1
+        assert topic.kept.place_behind(OTHER, 0) == topic.kept.begin
+    assert found == sorted(set(found))
+
+
+def test_places_are_new_when_messages_come_between_others_or_a_topic_is_declared_anew():
+    here = topics()
+    topic = kept_topic(here)
+    receive(here, OTHER, 5)
+    orders = [topic.kept.order]
+    _relaying.recover(here, "t", entries(1, 2, 5), [], {})
+    orders.append(topic.kept.order)
+    _relaying.recover(here, "t", entries(1, 2, 5), [], {})
+    assert topic.kept.order == orders[-1]
+    topic = kept_topic(here, history=2)
+    orders.append(topic.kept.order)
+    assert len(set(orders)) == 3
+    assert numbers(topic) == [2, 5]
+
+
 def test_publishers_of_which_nothing_is_kept_any_more_are_forgotten_beyond_a_bound():
     here = topics()
     topic = kept_topic(here, history=10)

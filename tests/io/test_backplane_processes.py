@@ -18,6 +18,7 @@ from joining import client, joined, settled
 from peers import LIMIT, until
 from traffic import numbers_until, publishing
 
+import fastws
 from fastws.backplane import links, local
 
 pytestmark = pytest.mark.parametrize("run", ["uvloop"], indirect=True)
@@ -144,6 +145,21 @@ def test_a_server_that_stops_reading_costs_the_others_a_bounded_outbox(run, tmp_
     run(main)
 
 
+def test_a_server_that_is_stuck_does_not_keep_another_from_starting(run, tmp_path, caplog):
+    url = f"local://{tmp_path}/b"
+    caplog.set_level("INFO")
+
+    async def main():
+        async with joined(url, 1) as (a,), stopped_node(url, a):
+            loop = asyncio.get_running_loop()
+            begin = loop.time()
+            async with fastws.serve(on_message=print, host="127.0.0.1", port=0, backplane=url):
+                assert loop.time() - begin < 3.0
+            assert "not all servers" in caplog.text
+
+    run(main)
+
+
 def test_what_an_outbox_has_no_room_for_comes_late_where_it_is_kept(run, tmp_path, monkeypatch):
     url = f"local://{tmp_path}/b"
     monkeypatch.setattr("fastws.backplane.LIMIT", 100_000)
@@ -184,6 +200,39 @@ def test_a_history_larger_than_the_outbox_reaches_who_comes_late(run, tmp_path, 
                 assert (said["missing"], said["stats"]["received"], said["stats"]["duplicates"]) == (0, 0, 0)
                 assert a.backplane.stats.dropped == 0
 
+    run(main)
+
+
+def test_what_has_come_of_a_history_is_kept_when_its_server_ends_before_the_rest(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastws.backplane.LIMIT", 10_000)
+    monkeypatch.setattr(local, "STILL", 0.05)
+    catch_up = links.Outlet._catch_up
+    gaps = []
+
+    def no_further(outlet, parts, free):
+        if outlet.engine.receiver.epoch != a.epoch or b.backplane.engine.fetched < 100:
+            catch_up(outlet, parts, free)
+
+    async def main():
+        nonlocal a, b
+        url = f"local://{tmp_path}/b"
+        async with joined(url, 1, on_gap=lambda _, topics: gaps.append(topics)) as (b,):
+            async with joined(url, 1) as (a,):
+                await settled(a, b)
+                a.topic("x", history=1000)
+                await publishing(a, "x", 1, 1000)
+                monkeypatch.setattr(links.Outlet, "_catch_up", no_further)
+                topic = b.topic("x", history=1000)
+                await until(lambda: b.backplane.engine.fetched >= 100)
+                assert not topic.kept.entries()[0]
+            await until(lambda: topic.kept.entries()[0])
+            kept = [entry[1] for entry in topic.kept.entries()[0]]
+            assert kept == list(range(1, len(kept) + 1))
+            assert 100 <= len(kept) < 1000
+            await until(lambda: gaps)
+            assert (gaps, b.backplane.stats.received) == ([None], 0)
+
+    a = b = None
     run(main)
 
 

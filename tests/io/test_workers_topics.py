@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 import pytest
-from supervised import bounded, client, one_of_each, process, serving
+from supervised import bounded, children, client, is_gone, one_of_each, process, serving, until
 
 KEEPING = """
 import asyncio, json, logging, os, time
@@ -171,3 +171,72 @@ def test_workers_that_shall_not_share_topics_do_not(tmp_path):
                 assert await other.recv() == "own"
 
         bounded(main())
+
+
+LARGE = """
+import asyncio, logging, os, time
+import fastws, fastws.backplane.among_workers
+from fastws.backplane import links, local
+
+logging.basicConfig(level=logging.INFO)
+fastws.backplane.LIMIT = 100_000
+{patch}
+catch_up = links.Outlet._catch_up
+
+
+def slowly(outlet, parts, free):
+    time.sleep(0.05)
+    catch_up(outlet, parts, free)
+
+
+links.Outlet._catch_up = slowly
+
+
+def on_message(ws, message):
+    if message.isdigit():
+        for number in range(int(message)):
+            ws.server.publish("news", "x" * 1000)
+    ws.send(f"{{os.getpid()}} {{len(ws.server._topics.find('news').kept.entries()[0])}}")
+
+
+say = lambda line: print(line, flush=True)
+declare = lambda server: server.topic("news", history=3000)
+fastws.run(None, port=0, workers=1, on_message=on_message, started=say, ready=declare)
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["local.STILL = local.ENDING = 0.01", "fastws.backplane.among_workers.SETTLED = 0.01"],
+    ids=["its replacement waits", "it waits itself"],
+)
+def test_a_history_that_takes_seconds_to_go_over_is_whole_at_the_replacement(tmp_path, patch):
+    (tmp_path / "main.py").write_text(LARGE.format(patch=patch))
+    with process([sys.executable, "main.py"], tmp_path) as server:
+
+        async def main():
+            async with client(server.uri) as ws:
+                await ws.send("3000")
+                pid, count = (await ws.recv()).split()
+                assert count == "3000"
+            await replaced(server)
+            await until(lambda: is_gone(int(pid)))
+            async with client(server.uri) as ws:
+                count = None
+                while count != "3000":
+                    await ws.send("?")
+                    pid, count = (await ws.recv()).split()
+
+        bounded(main())
+
+
+def test_the_last_worker_of_a_supervisor_that_was_killed_removes_the_directory_between_them(tmp_path):
+    with (
+        tempfile.TemporaryDirectory() as home,
+        serving(tmp_path, "handlers:Room", workers=3, environment={"TMPDIR": home}) as server,
+    ):
+        workers = children(server.pid)
+        assert len(workers) >= 3
+        server.signal(signal.SIGKILL)
+        bounded(until(lambda: all(is_gone(pid) for pid in workers)))
+        assert os.listdir(home) == []
