@@ -125,7 +125,7 @@ class Backplane(abc.ABC):
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Hand over what waits, within a second, and disconnect."""
+        """Hand over what waits, for some seconds at most, and disconnect."""
 
     @abc.abstractmethod
     def want(self, added: set[str], removed: set[str]) -> None:
