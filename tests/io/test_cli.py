@@ -281,6 +281,15 @@ def test_sigusr1_logs_how_many_connections_a_single_process_has(place):
         assert server.wait() == 0
 
 
+@pytest.fixture
+def terminal():
+    """Let processes be ended by SIGHUP, though whoever runs the tests had it ignored, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_who_closes_the_terminal_ends_a_server_without_a_certificate(place):
     with logging_server(place, "handlers:Echo", "--port", 0) as (server, _):
         server.signal(signal.SIGHUP)
