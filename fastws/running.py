@@ -242,7 +242,6 @@ class Life:
         loop = asyncio.get_running_loop()
         lifespan = self.program.lifespan
         assert not isinstance(lifespan, str)
-        supervisor = os.getppid()
         # Before anybody can connect: a signal that comes then is not lost, and does not kill.
         for one, function in signals.items():
             loop.add_signal_handler(one, function)
@@ -265,9 +264,6 @@ class Life:
         finally:
             for one in signals:
                 loop.remove_signal_handler(one)
-            if one_of_many and os.getppid() != supervisor:
-                # It was killed, and cannot do that.
-                remove_directory_for_sockets(self.program.options.get("backplane"))
 
     async def alone(self, notifier: Notifier) -> None:
         """Serve in a process without a supervisor."""
@@ -344,6 +340,9 @@ class Life:
             await self.live(serving, {signal.SIGTERM: terminate}, duty.ready, True)
         finally:
             duty.end()
+            if duty.is_orphan:
+                # The supervisor was killed, and cannot do that.
+                remove_directory_for_sockets(self.program.options.get("backplane"))
 
 
 def work(program: Program, post: Post) -> None:

@@ -88,6 +88,7 @@ class Duty:
         self._timer: asyncio.TimerHandle | None = None
         self._heard = b""
         self._ordered = False
+        self.is_orphan = False  # the supervisor has ended
         post.line.setblocking(False)
         loop.add_reader(post.line.fileno(), self._hear)
 
@@ -101,7 +102,7 @@ class Duty:
         if not data:
             # Nobody would replace this worker, or tell it anything: it is not to hold the port for ever.
             self._loop.remove_reader(self._post.line.fileno())
-            self._ordered = True
+            self._ordered = self.is_orphan = True
             self._order("stop")
             return
         *words, self._heard = (self._heard + data).split(b"\n")
