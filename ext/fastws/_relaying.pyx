@@ -4,7 +4,7 @@ In: ready frames with their publisher's epoch and number. Out: the same as of a 
 publisher numbers only rise: what came before is dropped, and what is missing is counted.
 """
 
-from fastws._topics import expression_of
+from fastws.patterns import expression_of
 
 from libc.stdint cimport uint64_t
 

@@ -10,11 +10,11 @@ all subscribers, and the topic's policy bounds them.
 """
 
 import logging
-import re
 import time
 
 from fastws.checks import judge_since
 from fastws.log import report
+from fastws.patterns import expression_of
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
@@ -486,18 +486,3 @@ cdef int leave_topics(Endpoint endpoint, bint tell) except -1:
     while endpoint.subscriptions != NULL:
         leave(<Topic>endpoint.subscriptions.items[0].topic, endpoint, endpoint.subscriptions.items[0].place, tell)
     return 0
-
-
-def expression_of(str pattern not None):
-    """Return a compiled expression of the names that a pattern stands for."""
-    # * is one part of a name, between dots; as the last part it is the whole rest.
-    cdef bint rest = pattern.endswith(".*")
-    cdef list parts = [re.escape(part) for part in (pattern[:-1] if rest else pattern).split("*")]
-    text = parts[0]
-    # What is between two stars is looked for once, and taken where it comes first: later would match no more, and
-    # to try takes for ever. A group that is looked ahead at and then repeated is not gone back into.
-    for place, part in enumerate(parts[1:-1]):
-        text += f"(?=(?P<g{place}>[^.]+?{part}))(?P=g{place})"
-    if len(parts) > 1:
-        text += "[^.]+" + parts[len(parts) - 1]
-    return re.compile(text + (".+" if rest else ""), re.DOTALL)

@@ -13,8 +13,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, Protocol
 
-from fastws._topics import expression_of as expression_of
-
 if TYPE_CHECKING:
     from fastws._keeping import Kept
 

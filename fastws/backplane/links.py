@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, cast
 
 from fastws._packets import CONTROL_TOPIC, HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
 from fastws.backplane.behind import ENDS, LAST, LATE, PAST, Behind
-from fastws.backplane.engine import Entry, Keep, expression_of
+from fastws.backplane.engine import Entry, Keep
+from fastws.patterns import expression_of
 
 if TYPE_CHECKING:
     import re

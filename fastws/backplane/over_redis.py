@@ -15,9 +15,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from fastws._packets import is_message, unpack
-from fastws.backplane.engine import Entry, Receiver, expression_of
+from fastws.backplane.engine import Entry, Receiver
 from fastws.backplane.remote import Outgoing, Remote, prefix_of, within
 from fastws.log import report
+from fastws.patterns import expression_of
 
 try:
     import redis.asyncio

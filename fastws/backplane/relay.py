@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from fastws._packets import CONTROL_TOPIC, Packet, pack, unpack
 from fastws._relaying import keeping, receive, recover, unwanted
-from fastws.backplane.engine import Backplane, BackplaneStats, Entry, expression_of
+from fastws.backplane.engine import Backplane, BackplaneStats, Entry
 from fastws.backplane.roster import Roster
 from fastws.log import report
+from fastws.patterns import expression_of
 
 if TYPE_CHECKING:
     from fastws._keeping import Kept

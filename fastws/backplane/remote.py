@@ -17,8 +17,9 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from fastws._packets import MAX_NAME, is_message
-from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver, expression_of
+from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver
 from fastws.log import report
+from fastws.patterns import expression_of
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastws._topics import expression_of
+from fastws.patterns import expression_of
 
 
 def stands_for(pattern, name):
