@@ -22,6 +22,7 @@ cdef class Kept:
     cdef readonly dict merged
 
     cdef int keep(self, str epoch, uint64_t sequence, Frames frames, str key, double wall) except -1
+    cdef bint is_newer(self, str epoch, uint64_t sequence, str key, double wall) except -1
     cdef int let_go(self) except -1
     cdef bint is_empty(self) noexcept
     cdef list held(self)

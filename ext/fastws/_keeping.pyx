@@ -95,13 +95,17 @@ cdef class Kept:
 
     def retain(self, str epoch, uint64_t sequence, Frames frames, str key, double wall):
         """Internal: keep it as the last of its key, unless that is newer. All servers decide alike."""
-        held = self.retained.get(key)
-        if held is not None and (held[2], held[0], held[1]) >= (wall, epoch, sequence):
+        if not self.is_newer(epoch, sequence, key, wall):
             return
         # Taken out first, so that the order is that of publication.
         self.retained.pop(key, None)
         self.retained[key] = (epoch, sequence, wall, frames)
         self.let_go()
+
+    cdef bint is_newer(self, str epoch, uint64_t sequence, str key, double wall) except -1:
+        """Tell whether a message is newer than what is retained of its key."""
+        held = self.retained.get(key)
+        return held is None or (held[2], held[0], held[1]) < (wall, epoch, sequence)
 
     cdef int let_go(self) except -1:
         while <uint32_t>len(self.retained) > self.max_retained:
@@ -184,8 +188,7 @@ cdef class Kept:
         cdef list order
         if self.retained is not None:
             for epoch, sequence, wall, key, frame in (*history, *retained):
-                last = self.retained.get(key)
-                if last is None or (last[2], last[0], last[1]) < (wall, epoch, sequence):
+                if self.is_newer(epoch, sequence, key, wall):
                     self.retained[key] = (epoch, sequence, wall, adopted(frame))
             # In the order of publication, so that those are let go of that others let go of.
             self.retained = dict(sorted(self.retained.items(), key=lambda item: (item[1][2], item[1][0], item[1][1])))

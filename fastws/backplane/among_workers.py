@@ -9,9 +9,12 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastws.backplane.relay import Relay
+from fastws.backplane.engine import wait_while_it_goes_on
+
+if TYPE_CHECKING:
+    from fastws.backplane.relay import Relay
 
 # Bytes of a directory's name where a socket's path is to fit behind it.
 MAX_DIRECTORY = 81
@@ -45,14 +48,9 @@ def remove_directory_for_sockets(backplane: object) -> None:
 
 async def settle(backplane: Relay) -> None:
     """Wait until what others keep is here, as long as it goes on coming."""
-    loop = asyncio.get_running_loop()
-    settling = loop.create_task(backplane.settle())
-    end = loop.time() + SETTLED
-    fetched = -1
+    settling = asyncio.ensure_future(backplane.settle())
     try:
-        while not settling.done() and loop.time() < end and fetched < backplane.engine.fetched:
-            fetched = backplane.engine.fetched
-            await asyncio.wait([settling], timeout=min(SETTLE, max(end - loop.time(), 0.0)))
+        await wait_while_it_goes_on(settling, lambda: backplane.engine.fetched, SETTLE, SETTLED)
     finally:
         settling.cancel()
     if settling.done():

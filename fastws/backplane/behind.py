@@ -61,14 +61,12 @@ class Behind:
         self._open = False  # a run of LAST has to end
         self._start = 0 if whole else number
         self._after: dict[str, int] = {} if whole else {here: number}  # what was sent of histories
-        self._order: int | None = (
-            None  # of what is kept, in which the next is to be looked for from a place on
-        )
+        # Where the next is to be looked for, in what is kept while that has this order.
+        self._order: int | None = None
         self._place = 0
         self._others: set[str] = set()
-        self._keys: collections.deque[str | None] = (
-            collections.deque()
-        )  # whose values were due at the last look
+        # Whose values were due at the last look.
+        self._keys: collections.deque[str | None] = collections.deque()
         self._values: set[tuple[str, int]] = set()  # of those that are retained, which were sent
 
     def again(self) -> None:

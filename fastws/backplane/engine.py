@@ -10,8 +10,12 @@ import abc
 import asyncio
 import dataclasses
 import logging
+import math
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
+
+from fastws._packets import MAX_NAME
 
 if TYPE_CHECKING:
     from fastws._keeping import Kept
@@ -138,6 +142,34 @@ class Backplane(abc.ABC):
     @abc.abstractmethod
     async def settle(self) -> None:
         """Wait until others know what is wanted here. Raises: ConnectionError when they cannot be reached."""
+
+
+def size_of(name: str) -> int | None:
+    """Return the bytes of a name; None for one that no packet can have, so that asking for it is no use."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return None
+    return size if size <= MAX_NAME else None
+
+
+async def wait_while_it_goes_on(
+    ended: asyncio.Future[None], progress: Callable[[], int], still: float, most: float | None = None
+) -> None:
+    """
+    Wait for a future, as long as there is hope.
+
+    Args:
+        progress: counts what has been done.
+        still: seconds in which that has to rise.
+        most: seconds in all; None: no limit.
+    """
+    loop = asyncio.get_running_loop()
+    end = math.inf if most is None else loop.time() + most
+    before = -1
+    while not ended.done() and loop.time() < end and before < progress():
+        before = progress()
+        await asyncio.wait([ended], timeout=min(still, max(end - loop.time(), 0.0)))
 
 
 class Delays:

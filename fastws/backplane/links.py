@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 
 from fastws._packets import CONTROL_TOPIC, HEADER_SIZE, MAX_FRAME, MAX_NAME, is_message, pack, unpack
 from fastws.backplane.behind import ENDS, LAST, LATE, PAST, Behind
-from fastws.backplane.engine import Entry, Keep
+from fastws.backplane.engine import Entry, Keep, size_of
 from fastws.patterns import expression_of
 
 if TYPE_CHECKING:
@@ -41,15 +41,6 @@ MAX_BODY = HEADER_SIZE + 2 * MAX_NAME + MAX_FRAME
 
 def message(kind: int, body: bytes = b"") -> bytes:
     return PREFIX.pack(len(body), kind) + body
-
-
-def size_of(name: str) -> int | None:
-    """Return the bytes of a name; None for one that no packet can have, so that asking for it is no use."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        return None
-    return size if size <= MAX_NAME else None
 
 
 def said_of(kind: int, name: str, entry: Entry | None) -> bytes:

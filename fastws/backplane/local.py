@@ -13,7 +13,7 @@ import re
 import socket
 import stat
 
-from fastws.backplane.engine import Backplane, Delays, Keep, Receiver
+from fastws.backplane.engine import Backplane, Delays, Keep, Receiver, wait_while_it_goes_on
 from fastws.backplane.links import Inlet, Outlet
 
 SOCKET = re.compile(r"([0-9a-f]{16})\.sock")
@@ -124,12 +124,7 @@ class LocalBackplane(Backplane):
 
     async def _emptied(self, outlet: Outlet) -> None:
         """Wait until a link has ended, and cut it when it takes too long."""
-        loop = self.receiver.loop
-        end = loop.time() + ENDING
-        handed_over = -1
-        while outlet.transport is not None and loop.time() < end and handed_over < outlet.handed_over:
-            handed_over = outlet.handed_over
-            await asyncio.wait([outlet.over], timeout=min(STILL, max(end - loop.time(), 0.0)))
+        await wait_while_it_goes_on(outlet.over, lambda: outlet.handed_over, STILL, ENDING)
         if outlet.transport is not None:
             outlet.transport.abort()
 
@@ -191,10 +186,7 @@ class LocalBackplane(Backplane):
     async def settle(self) -> None:
         linked = self.receiver.loop.create_task(self._linked())
         try:
-            fetched = -1
-            while not linked.done() and fetched < self.fetched:
-                fetched = self.fetched
-                await asyncio.wait([linked], timeout=SETTLE)
+            await wait_while_it_goes_on(linked, lambda: self.fetched, SETTLE)
             if not linked.done():
                 raise ConnectionError(f"not all servers in {self._directory!r} answer")
             await linked

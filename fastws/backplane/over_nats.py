@@ -188,28 +188,32 @@ class NatsBackplane(Remote):
             return
         self._kept.add(rule)
 
-    def _subject(self, item: Outgoing) -> str:
+    def _subject(self, item: Outgoing, tokens: str) -> str:
         rule = key = UNKEPT
         if item.rule is not None and item.limits is not None:
             rule = digest(item.rule)
             if item.limits[1] is None and item.limits[2] is None:
                 key = digest("-" if item.key is None else "+" + item.key)
-        return f"{self._prefix}.{rule}.{key}.{subject_of(item.topic)}"
+        return f"{self._prefix}.{rule}.{key}.{tokens}"
+
+    def _has_room(self, tokens: str) -> bool:
+        return len(self._prefix) + len(tokens) <= MAX_SUBJECT
 
     def can_say(self, name: str) -> bool:
-        return super().can_say(name) and len(self._prefix) + len(subject_of(name)) <= MAX_SUBJECT
+        return super().can_say(name) and self._has_room(subject_of(name))
 
     async def send(self, batch: list[Outgoing]) -> int:
         refused = 0
         for item in batch:
-            if not self.can_say(item.topic):
+            tokens = subject_of(item.topic)
+            if not self._has_room(tokens):
                 refused += 1
                 report(
                     self.receiver.logger, logging.WARNING, "backplane: %.50r is too long for NATS", item.topic
                 )
                 continue
             try:
-                await self._client.publish(self._subject(item), item.packet)
+                await self._client.publish(self._subject(item, tokens), item.packet)
             except nats.errors.MaxPayloadError:
                 refused += 1
                 report(

@@ -16,8 +16,8 @@ from collections.abc import Awaitable
 from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from fastws._packets import MAX_NAME, is_message
-from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver
+from fastws._packets import is_message
+from fastws.backplane.engine import Backplane, Delays, Entry, Keep, Receiver, size_of
 from fastws.log import report
 from fastws.patterns import expression_of
 
@@ -312,10 +312,7 @@ class Remote(Backplane):
 
     def can_say(self, name: str) -> bool:
         """Return whether the engine can be told of a name. One that it cannot would end each session."""
-        try:
-            return len(name.encode()) <= MAX_NAME
-        except UnicodeEncodeError:
-            return False
+        return size_of(name) is not None
 
     async def _follow(self, interest: Interest, added: set[str], removed: set[str]) -> None:
         unsaid = {name for name in added if not self.can_say(name)}
